@@ -1,0 +1,63 @@
+// Command kubectl-k3s_token is the kubectl plugin k3s-token: it manages K3s
+// join tokens with nothing but a kubeconfig.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that kubectl knows
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
+)
+
+// Set by the linker; see the Makefile.
+var (
+	version = "dev"
+	commit  = ""
+	date    = ""
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	ctx, cancel := interruptible()
+	defer cancel()
+	// A reader that goes away must not end the process before it has removed a
+	// token that nobody has seen: the write fails instead.
+	ignoreBrokenPipes()
+	return cmd.Run(ctx, os.Args, cmd.Env{
+		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: stdout(), ErrOut: os.Stderr},
+		Now:       time.Now,
+		Random:    rand.Reader,
+		Build:     cmd.Build{Version: version, Commit: commit, Date: date},
+	})
+}
+
+// interruptible returns a context that the first SIGINT or SIGTERM cancels,
+// with cmd.Interrupted as the cause. The second ends the process as usual.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case received := <-signals:
+			signal.Stop(signals)
+			code := 130
+			if number, ok := received.(syscall.Signal); ok {
+				code = 128 + int(number)
+			}
+			cancel(cmd.Interrupted{ExitCode: code})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}

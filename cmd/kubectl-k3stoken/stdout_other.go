@@ -1,0 +1,12 @@
+//go:build !unix
+
+package main
+
+import (
+	"io"
+	"os"
+)
+
+func ignoreBrokenPipes() {}
+
+func stdout() io.Writer { return os.Stdout }

@@ -1,0 +1,106 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// delivery is where a created token goes: standard output, or a new file that
+// comes to be whole or not at all.
+type delivery struct {
+	env  *Env
+	name string
+	file *os.File // a temporary file beside the one that is to be
+}
+
+// newDelivery prepares a delivery, so that what can go wrong goes wrong before
+// there is a token. Without a name it goes to standard output. A dry run only
+// checks that the file can be made.
+func (e *Env) newDelivery(name string, dryRun bool) (*delivery, error) {
+	d := &delivery{env: e, name: name}
+	if name == "" {
+		// Nothing is written, but a closed standard output is noticed.
+		if _, err := io.WriteString(e.Out, ""); err != nil {
+			return nil, undelivered(err)
+		}
+		return d, nil
+	}
+	if _, err := os.Lstat(name); err == nil {
+		return nil, d.exists()
+	}
+	// CreateTemp makes files that only their owner can read.
+	file, err := os.CreateTemp(filepath.Dir(name), ".k3s-token-*")
+	if err != nil {
+		return nil, fmt.Errorf("--output-file: %w", err)
+	}
+	d.file = file
+	if dryRun {
+		d.abandon()
+		d.name = ""
+	}
+	return d, nil
+}
+
+func (d *delivery) exists() error {
+	return fmt.Errorf("--output-file: %s exists already: name a new file", d.name)
+}
+
+// undelivered says that a token has not reached the user. It is an error even
+// where a broken pipe is none for other commands.
+func undelivered(err error) error {
+	return fmt.Errorf("the token could not be written out: %v", err) //nolint:errorlint // not to be taken for an outputError
+}
+
+// write delivers the result.
+func (d *delivery) write(result []byte) error {
+	if d.name == "" {
+		if err := d.env.writeResult(result); err != nil {
+			return undelivered(err)
+		}
+		return nil
+	}
+	if _, err := d.file.Write(result); err != nil {
+		return fmt.Errorf("--output-file: %w", err)
+	}
+	if err := d.file.Sync(); err != nil {
+		return fmt.Errorf("--output-file: %w", err)
+	}
+	if err := d.file.Close(); err != nil {
+		return fmt.Errorf("--output-file: %w", err)
+	}
+	// A link never replaces a file that has come to be in the meantime, as a
+	// rename would.
+	err := os.Link(d.file.Name(), d.name)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = d.renameTo()
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return d.exists()
+	}
+	if err != nil {
+		return fmt.Errorf("--output-file: %w", err)
+	}
+	return nil
+}
+
+// renameTo is for file systems without links, such as FAT.
+func (d *delivery) renameTo() error {
+	if _, err := os.Lstat(d.name); err == nil {
+		return fs.ErrExist
+	}
+	return os.Rename(d.file.Name(), d.name)
+}
+
+// abandon takes away what is left of a delivery, done or not.
+func (d *delivery) abandon() {
+	if d.file == nil {
+		return
+	}
+	_ = d.file.Close()
+	_ = os.Remove(d.file.Name())
+	d.file = nil
+}

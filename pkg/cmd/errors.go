@@ -1,0 +1,114 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// rbacDoc is where the permissions that each command needs are written down.
+const rbacDoc = "https://github.com/k3s-token/kubectl-k3s-token/blob/main/docs/rbac.yaml"
+
+// report turns an error into the lines that the user reads: an API's error in
+// kubectl's words (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util),
+// however it is wrapped, any other behind "error: ". Of several errors each
+// has a line, and none is said twice.
+func report(err error) []string {
+	var lines []string
+	for _, err := range flatten(err) {
+		for _, line := range describe(err) {
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one that wraps a joined error is one error
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, flatten(err)...)
+	}
+	return all
+}
+
+func describe(err error) []string {
+	var (
+		output     *outputError
+		status     apierrors.APIStatus
+		connection *url.Error
+	)
+	switch {
+	case errors.As(err, &output) && errors.Is(err, syscall.EPIPE):
+		// Whoever reads the output has seen enough, as in "list | head".
+		return nil
+	case errors.As(err, &status):
+		return describeStatus(status.Status())
+	case clientcmd.IsConfigurationInvalid(err):
+		return []string{"error: " + err.Error()}
+	case errors.As(err, &connection):
+		return []string{describeConnection(connection)}
+	}
+	message := err.Error()
+	if !strings.HasPrefix(message, "error: ") {
+		message = "error: " + message
+	}
+	return []string{message}
+}
+
+func describeStatus(status metav1.Status) []string {
+	switch status.Reason {
+	case metav1.StatusReasonUnauthorized:
+		return []string{fmt.Sprintf("error: You must be logged in to the server (%s)", status.Message)}
+	case metav1.StatusReasonForbidden:
+		return []string{
+			"Error from server (Forbidden): " + status.Message,
+			"hint: the Role for this command is in " + rbacDoc,
+		}
+	case metav1.StatusReasonInvalid:
+		return []string{describeInvalid(status)}
+	case "":
+		return []string{"Error from server: " + status.Message}
+	}
+	return []string{fmt.Sprintf("Error from server (%s): %s", status.Reason, status.Message)}
+}
+
+func describeInvalid(status metav1.Status) string {
+	details := status.Details
+	if details == nil || details.Kind == "" && details.Name == "" {
+		return "The request is invalid: " + status.Message
+	}
+	message := fmt.Sprintf("The %s %q is invalid", details.Kind, details.Name)
+	for i, cause := range details.Causes {
+		separator := "; "
+		if i == 0 {
+			separator = ": "
+		}
+		message += fmt.Sprintf("%s%s: %s", separator, cause.Field, cause.Message)
+	}
+	return message
+}
+
+func describeConnection(err *url.Error) string {
+	if errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Err.Error(), "connection refused") {
+		host := err.URL
+		if server, parseErr := url.Parse(err.URL); parseErr == nil {
+			host = server.Host
+		}
+		return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", host)
+	}
+	return fmt.Sprintf("Unable to connect to the server: %v", err.Err)
+}

@@ -1,0 +1,158 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+)
+
+type extendFlags struct {
+	client *clientFlags
+	output outputFlags
+	expiry expiryFlags
+	dryRun dryRun
+}
+
+func newExtendCommand(env *Env, client *clientFlags) *cobra.Command {
+	flags := &extendFlags{client: client}
+	cmd := &cobra.Command{
+		Use:                   "extend TOKEN... (--ttl DURATION | --expires-at TIME)",
+		Aliases:               []string{"renew"},
+		DisableFlagsInUseLine: true,
+		Short:                 "Give bootstrap tokens another expiry",
+		Long: templates.LongDesc(`
+			Give bootstrap tokens another expiry, later or earlier than the one they have.
+			--ttl counts from now; --ttl 0 makes a token that never expires.
+
+			A TOKEN is an id, ID.SECRET, a whole K10 token, the name of a token's Secret,
+			or secret/NAME; "-" reads them from standard input, one a line.`),
+		Example: templates.Examples(`
+			# One more day from now
+			kubectl k3s-token extend abcdef --ttl 24h
+
+			# Until the end of the shift
+			kubectl k3s-token extend abcdef --expires-at 2030-01-31T18:00:00Z`),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			options, err := flags.toOptions(cmd, env, args)
+			if err != nil {
+				return err
+			}
+			return options.run(cmd.Context())
+		},
+		ValidArgsFunction: completeTokens(client),
+	}
+	flags.expiry.addFlags(cmd, "")
+	flags.dryRun.addFlags(cmd)
+	flags.output.addFlags(cmd, formatName)
+	return cmd
+}
+
+// extendOptions is a checked command line.
+type extendOptions struct {
+	env    *Env
+	client *clientFlags
+	format string
+	render render
+	expiry expiry
+	dryRun dryRun
+	refs   []bootstrap.Ref
+}
+
+func (f *extendFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*extendOptions, error) {
+	o := &extendOptions{env: env, client: f.client, dryRun: f.dryRun}
+	if len(args) == 0 {
+		return nil, errors.New("name the tokens to extend")
+	}
+	var err error
+	if o.expiry, err = f.expiry.toExpiry(cmd); err != nil {
+		return nil, err
+	}
+	var own bool
+	if o.format, own = f.output.own(); !own {
+		if o.render, err = f.output.toRender(); err != nil {
+			return nil, err
+		}
+	}
+	o.refs, err = env.readRefs(args)
+	return o, err
+}
+
+func (o *extendOptions) run(ctx context.Context) error {
+	now := o.env.Now()
+	expires, err := o.expiry.at(now)
+	if err != nil {
+		return err
+	}
+	if expires.IsZero() {
+		o.env.warn("a token that never expires stays good for whoever finds it: delete it when the nodes have joined")
+	}
+	conn, err := o.client.connect()
+	if err != nil {
+		return err
+	}
+	store := bootstrap.NewStore(conn.core)
+	tokens, errs := o.extend(ctx, store, expires)
+
+	var failures []error
+	var result strings.Builder
+	var extended []BootstrapToken
+	for i, err := range errs {
+		if err != nil {
+			failures = append(failures, aboutToken(o.refs[i].String(), err))
+			continue
+		}
+		extended = append(extended, newBootstrapToken(tokens[i], now))
+		end := "never expires"
+		if !expires.IsZero() {
+			end = "expires at " + expires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(&result, "bootstrap token %q %s%s\n", tokens[i].ID, end, o.dryRun.suffix())
+	}
+	if len(extended) > 0 {
+		failures = append(failures, o.print(extended, result.String()))
+	}
+	return errors.Join(failures...)
+}
+
+func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, expires time.Time) ([]*bootstrap.Token, []error) {
+	if o.dryRun == dryRunClient {
+		tokens, errs := store.Find(ctx, o.refs)
+		for _, t := range tokens {
+			if t != nil {
+				t.Expires = expires
+			}
+		}
+		return tokens, errs
+	}
+	if o.dryRun == dryRunServer {
+		store = store.WithDryRun()
+	}
+	return store.ExtendAll(ctx, o.refs, expires)
+}
+
+func (o *extendOptions) print(extended []BootstrapToken, sentences string) error {
+	if o.render == nil {
+		if o.format == formatName {
+			return o.env.writeResult(renderNames(newTokenList(extended)))
+		}
+		return o.env.writeResult([]byte(sentences))
+	}
+	var result []byte
+	var err error
+	if len(o.refs) == 1 {
+		result, err = o.render(&extended[0])
+	} else {
+		result, err = o.render(newTokenList(extended))
+	}
+	if err != nil {
+		return err
+	}
+	return o.env.writeResult(result)
+}

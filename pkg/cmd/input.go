@@ -1,0 +1,138 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// maxInput bounds what is read from standard input and token files, in bytes.
+const maxInput = 16 << 20
+
+// readLimited reads all there is, up to maxInput.
+func readLimited(r io.Reader) (string, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err == nil && len(b) > maxInput {
+		err = fmt.Errorf("more than %d bytes of input", maxInput)
+	}
+	return string(b), err
+}
+
+func atMostOneToken(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		// The arguments may be secrets, so none is named.
+		return fmt.Errorf("%d arguments given: it takes one TOKEN at most", len(args))
+	}
+	return nil
+}
+
+// readToken returns the token that an argument names: itself, or what standard
+// input holds for "-".
+func (e *Env) readToken(arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	input, err := readLimited(e.In)
+	if err != nil {
+		return "", fmt.Errorf("read the token from standard input: %w", err)
+	}
+	return oneLine(input, "standard input")
+}
+
+// readTokenFile returns the token that a file holds.
+func readTokenFile(name string) (string, error) {
+	file, err := os.Open(name) //nolint:gosec // reading the file that the user names is the point
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	content, err := readLimited(file)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return oneLine(content, name)
+}
+
+// oneLine takes off the line end that editors, echo and K3s's own token file
+// put behind a token.
+func oneLine(content, source string) (string, error) {
+	line := strings.TrimRight(content, "\r\n")
+	switch {
+	case line == "":
+		return "", fmt.Errorf("%s is empty: it should hold a token", source)
+	case strings.ContainsAny(line, "\r\n"):
+		return "", fmt.Errorf("%s has several lines: it should hold one token", source)
+	}
+	return line, nil
+}
+
+// readBootstrapToken returns the <id>.<secret> that an argument names.
+func (e *Env) readBootstrapToken(arg string) (token.Token, error) {
+	s, err := e.readToken(arg)
+	if err != nil {
+		return token.Token{}, err
+	}
+	if strings.HasPrefix(s, "K10") {
+		return token.Token{}, errors.New("malformed TOKEN: it is in secure format; give <id>.<secret> alone, the CA hash is computed")
+	}
+	t, err := token.ParseBootstrap(s)
+	if err != nil {
+		return token.Token{}, fmt.Errorf("malformed TOKEN: %w", err)
+	}
+	return t, nil
+}
+
+// readRefs returns the tokens that the arguments name, once each; "-" stands
+// for those on standard input, one a line.
+func (e *Env) readRefs(args []string) ([]bootstrap.Ref, error) {
+	var refs []bootstrap.Ref
+	seen := map[bootstrap.Ref]bool{}
+	var errs []error
+	add := func(s, where string) {
+		ref, err := bootstrap.ParseRef(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+		} else if !seen[ref] {
+			seen[ref] = true
+			refs = append(refs, ref)
+		}
+	}
+	for i, arg := range args {
+		if arg != "-" {
+			add(arg, fmt.Sprintf("TOKEN %d", i+1))
+			continue
+		}
+		input, err := readLimited(e.In)
+		if err != nil {
+			return nil, fmt.Errorf("read tokens from standard input: %w", err)
+		}
+		for n, line := range strings.Split(input, "\n") {
+			if line = strings.TrimSpace(line); line != "" {
+				add(line, fmt.Sprintf("line %d of standard input", n+1))
+			}
+		}
+		if len(refs) == 0 && len(errs) == 0 {
+			return nil, errors.New("standard input names no token: give one a line")
+		}
+	}
+	// Nothing is done with half a list.
+	return refs, errors.Join(errs...)
+}
+
+// aboutToken says which token an error is about, where it does not say so
+// itself as the API's errors do.
+func aboutToken(name string, err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	return fmt.Errorf("token %q: %w", name, err)
+}

@@ -1,0 +1,178 @@
+package cmd
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// apiVersion is the version of the kinds that -o json and its like print.
+const apiVersion = "k3s-token.io/v1alpha1"
+
+func typeMeta(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: apiVersion, Kind: kind}
+}
+
+// BootstrapToken is a bootstrap token of a cluster. Its Token field is set by
+// create only.
+type BootstrapToken struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        ObjectName `json:"metadata"`
+
+	ID          string       `json:"id"`
+	Token       string       `json:"token,omitempty"`
+	CAHash      string       `json:"caHash,omitempty"`
+	Server      string       `json:"server,omitempty"`
+	Expires     *metav1.Time `json:"expires,omitempty"`
+	Groups      []string     `json:"groups,omitempty"`
+	Usages      []string     `json:"usages,omitempty"`
+	Description string       `json:"description,omitempty"`
+	Status      string       `json:"status,omitempty"`
+	Problem     string       `json:"problem,omitempty"`
+}
+
+// ObjectName says where the cluster keeps an object, and since when.
+type ObjectName struct {
+	Name      string       `json:"name"`
+	Namespace string       `json:"namespace,omitempty"`
+	Created   *metav1.Time `json:"creationTimestamp,omitempty"`
+}
+
+// BootstrapTokenList is several bootstrap tokens.
+type BootstrapTokenList struct {
+	metav1.TypeMeta `json:",inline"`
+	Items           []BootstrapToken `json:"items"`
+}
+
+// GeneratedToken is a token that generate has drawn; no cluster knows it.
+type GeneratedToken struct {
+	metav1.TypeMeta `json:",inline"`
+	Type            string `json:"type"`
+	ID              string `json:"id,omitempty"`
+	User            string `json:"user,omitempty"`
+	Token           string `json:"token"`
+	CAHash          string `json:"caHash,omitempty"`
+}
+
+// GeneratedTokenList is several generated tokens.
+type GeneratedTokenList struct {
+	metav1.TypeMeta `json:",inline"`
+	Items           []GeneratedToken `json:"items"`
+}
+
+// TokenInfo is what can be told of a token without its secret.
+type TokenInfo struct {
+	metav1.TypeMeta `json:",inline"`
+	WellFormed      bool   `json:"wellFormed"`
+	Problem         string `json:"problem,omitempty"`
+	Hint            string `json:"hint,omitempty"`
+	Format          string `json:"format,omitempty"`
+	Type            string `json:"type,omitempty"`
+	ID              string `json:"id,omitempty"`
+	User            string `json:"user,omitempty"`
+	CAHash          string `json:"caHash,omitempty"`
+	// CAMatches tells whether --ca-file has the token's CA hash.
+	CAMatches *bool `json:"caMatches,omitempty"`
+}
+
+// VersionInfo is what version prints.
+type VersionInfo struct {
+	metav1.TypeMeta `json:",inline"`
+	Client          Build          `json:"clientVersion"`
+	Server          *ServerVersion `json:"serverVersion,omitempty"`
+}
+
+// ServerVersion is the version of a server and the kind of Kubernetes it is.
+type ServerVersion struct {
+	GitVersion   string `json:"gitVersion"`
+	Distribution string `json:"distribution"`
+}
+
+// newBootstrapToken returns the printed form of a token, without its secret.
+func newBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
+	return BootstrapToken{
+		TypeMeta:    typeMeta("BootstrapToken"),
+		Metadata:    ObjectName{Name: bootstrapName(t), Namespace: bootstrap.Namespace, Created: optionalTime(t.Created)},
+		ID:          t.ID,
+		Expires:     optionalTime(t.Expires),
+		Groups:      t.Groups,
+		Usages:      t.Usages,
+		Description: t.Description,
+		Status:      string(t.Status(now)),
+		Problem:     t.Problem,
+	}
+}
+
+func bootstrapName(t *bootstrap.Token) string {
+	if t.SecretName != "" {
+		return t.SecretName
+	}
+	return bootstrap.SecretName(t.ID)
+}
+
+// newTokenList returns one token as itself, several as a list.
+func newTokenList(tokens []BootstrapToken) *BootstrapTokenList {
+	return &BootstrapTokenList{TypeMeta: typeMeta("BootstrapTokenList"), Items: tokens}
+}
+
+func optionalTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	utc := metav1.NewTime(t.UTC())
+	return &utc
+}
+
+func newTokenInfo(t token.Token) *TokenInfo {
+	info := &TokenInfo{
+		TypeMeta:   typeMeta("TokenInfo"),
+		WellFormed: true,
+		Format:     string(t.Format()),
+		Type:       string(t.Type()),
+		ID:         t.ID,
+		User:       t.User,
+		CAHash:     t.CAHash,
+	}
+	if reason, ok := token.LooksLikeBootstrap(t); ok {
+		info.Hint = "K3s takes it as a password; as a bootstrap token it is malformed: " + reason
+	}
+	return info
+}
+
+// What follows makes the kinds objects of the Kubernetes printers, which copy
+// nothing.
+
+// DeepCopyObject implements runtime.Object.
+func (t *BootstrapToken) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *BootstrapTokenList) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *GeneratedToken) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *GeneratedTokenList) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *TokenInfo) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *VersionInfo) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// secretNamer is what -o name can print.
+type secretNamer interface{ secretNames() []string }
+
+func (t *BootstrapToken) secretNames() []string { return []string{t.Metadata.Name} }
+
+func (t *BootstrapTokenList) secretNames() []string {
+	names := make([]string, len(t.Items))
+	for i := range t.Items {
+		names[i] = t.Items[i].Metadata.Name
+	}
+	return names
+}
