@@ -33,6 +33,13 @@ func (r Ref) String() string {
 	return "secret/" + r.SecretName
 }
 
+// Format prints what String returns, whatever the verb: fmt would show the
+// secret part, since it cannot call the methods of a field that is not
+// exported.
+func (r Ref) Format(f fmt.State, verb rune) {
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), r.String())
+}
+
 // ParseRef reads a token's id, id.secret, whole K10 token, Secret name, or
 // secret/<name>. Its errors never show what was read: it may be a password.
 func ParseRef(s string) (Ref, error) {

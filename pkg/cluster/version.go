@@ -14,8 +14,9 @@ import (
 type Distribution string
 
 const (
-	// K3s and RKE2 are the same code under two names.
-	K3s  Distribution = "k3s"
+	// K3s is the one that the plugin is named for.
+	K3s Distribution = "k3s"
+	// RKE2 is the same code under another name.
 	RKE2 Distribution = "rke2"
 	// Other is a Kubernetes that does not know K3s tokens.
 	Other Distribution = "other"

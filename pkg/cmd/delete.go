@@ -177,9 +177,13 @@ func (o *deleteOptions) find(ctx context.Context, store *bootstrap.Store) (found
 		return found, nil, err
 	}
 	tokens, errs := store.Find(ctx, o.refs)
+	seen := map[string]bool{}
 	for i, err := range errs {
 		switch {
+		case err == nil && seen[tokens[i].SecretName]:
+			// Named twice, in two ways.
 		case err == nil:
+			seen[tokens[i].SecretName] = true
 			found = append(found, tokens[i])
 		case !o.ignoreNotFound || !apierrors.IsNotFound(err):
 			failures = append(failures, aboutToken(o.refs[i].String(), err))

@@ -51,11 +51,11 @@ func interruption(ctx context.Context) (Interrupted, bool) {
 // warn tells the user, on stderr, of something that is no failure.
 func (e *Env) warn(format string, args ...any) {
 	printer := printers.NewWarningPrinter(e.ErrOut, printers.WarningPrinterOptions{Color: printers.AllowsColorOutput(e.ErrOut)})
-	printer.Print(printable(fmt.Sprintf(format, args...)))
+	printer.Print(escape(fmt.Sprintf(format, args...), "\t"))
 }
 
 // note tells the user, on stderr, what was done.
 func (e *Env) note(format string, args ...any) {
 	// Nothing is to be done about a stderr that cannot be written to.
-	_, _ = fmt.Fprintln(e.ErrOut, printable(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintln(e.ErrOut, escape(fmt.Sprintf(format, args...), "\t"))
 }

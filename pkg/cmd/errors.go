@@ -34,7 +34,7 @@ func report(err error) []string {
 
 // flatten takes joined errors apart.
 func flatten(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one that wraps a joined error is one error
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

@@ -37,7 +37,7 @@ func newGenerateCommand(env *Env) *cobra.Command {
 
 			# In secure format, for a CA that exists already
 			kubectl k3s-token generate --ca-file server-ca.crt`),
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			options, err := flags.toOptions(env)
 			if err != nil {

@@ -26,6 +26,14 @@ func readLimited(r io.Reader) (string, error) {
 	return string(b), err
 }
 
+// noArguments is cobra.NoArgs, but for not repeating what may be a token.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q takes no arguments\nSee '%s --help' for usage.", cmd.CommandPath(), cmd.CommandPath()) //nolint:staticcheck,revive // kubectl's wording
+	}
+	return nil
+}
+
 func atMostOneToken(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		// The arguments may be secrets, so none is named.

@@ -52,7 +52,7 @@ func newListCommand(env *Env, client *clientFlags) *cobra.Command {
 
 			# What the server has not removed yet
 			kubectl k3s-token list --expired`),
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.toOptions(env)
 			if err != nil {

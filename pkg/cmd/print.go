@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -54,27 +55,21 @@ func (f *outputFlags) own() (string, bool) {
 // toRender returns the printer for a format that the command does not print
 // itself. A malformed template is an error here, before any work is done.
 func (f *outputFlags) toRender() (render, error) {
-	format := f.format
-	if format == "" {
-		format = "go-template"
-	}
-	structured := genericclioptions.JSONYamlPrintFlags{ShowManagedFields: true}
-	printer, err := structured.ToPrinter(format)
-	if genericclioptions.IsNoCompatiblePrinterError(err) {
-		printer, err = f.template.ToPrinter(format)
-	}
-	if genericclioptions.IsNoCompatiblePrinterError(err) {
-		return nil, fmt.Errorf("unknown output format %q: use json, yaml, kyaml, %s, jsonpath=... or go-template=...", f.format, strings.Join(f.text, ", "))
-	}
-	if err != nil {
+	if _, err := f.toPrinter(); err != nil {
 		return nil, err
 	}
 	return func(obj runtime.Object, secrets ...token.Secret) ([]byte, error) {
+		// A JSONPath printer remembers where its last run ended, so each
+		// object gets a new one.
+		printer, err := f.toPrinter()
+		if err != nil {
+			return nil, err
+		}
 		// The template printers write what they were given, secrets included,
 		// to their output and into their error where a template fails.
 		var out bytes.Buffer
 		if err := printer.PrintObj(obj, &out); err != nil {
-			message, _, _ := strings.Cut(err.Error(), " Printing more information")
+			message, _, _ := strings.Cut(err.Error(), ". Printing more information")
 			for _, secret := range secrets {
 				message = strings.ReplaceAll(message, secret.Reveal(), secret.String())
 			}
@@ -82,6 +77,22 @@ func (f *outputFlags) toRender() (render, error) {
 		}
 		return out.Bytes(), nil
 	}, nil
+}
+
+func (f *outputFlags) toPrinter() (printers.ResourcePrinter, error) {
+	format := f.format
+	if format == "" {
+		format = "go-template" // --template alone
+	}
+	structured := genericclioptions.JSONYamlPrintFlags{ShowManagedFields: true}
+	printer, err := structured.ToPrinter(format)
+	if genericclioptions.IsNoCompatiblePrinterError(err) {
+		printer, err = f.template.ToPrinter(format)
+	}
+	if genericclioptions.IsNoCompatiblePrinterError(err) {
+		return nil, fmt.Errorf("unknown output format %q: use json, yaml, kyaml, %s, jsonpath=TEMPLATE or go-template=TEMPLATE", f.format, strings.Join(f.text, ", "))
+	}
+	return printer, err
 }
 
 // renderNames writes what -o name prints: names that kubectl and delete take.

@@ -132,7 +132,10 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	message := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	message := fmt.Sprintf("unknown command for %q", cmd.CommandPath())
+	if len(args[0]) <= 16 && !strings.ContainsAny(args[0], ".:") { // else it may be a token
+		message = fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
 		message += "\n\nDid you mean this?\n\t" + strings.Join(similar, "\n\t") + "\n"
 	}
@@ -143,7 +146,7 @@ func newOptionsCommand(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "options",
 		Short: "Print the list of flags inherited by all commands",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		Run:   func(cmd *cobra.Command, _ []string) { _ = cmd.Usage() },
 	}
 	cmd.SetOut(env.Out)

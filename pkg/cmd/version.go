@@ -32,7 +32,7 @@ func newVersionCommand(env *Env, client *clientFlags) *cobra.Command {
 
 			# The plugin's alone; no cluster is asked
 			kubectl k3s-token version --client`),
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.toOptions(env)
 			if err != nil {

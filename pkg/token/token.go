@@ -28,9 +28,10 @@ const (
 	// hexadecimal digits.
 	CAHashLength = 64
 
-	// IDLength and SecretLength are the lengths of the two parts of a
-	// bootstrap token (k8s.io/cluster-bootstrap/token/api).
-	IDLength     = 6
+	// IDLength is the length of the public part of a bootstrap token
+	// (k8s.io/cluster-bootstrap/token/api).
+	IDLength = 6
+	// SecretLength is the length of its secret part.
 	SecretLength = 16
 
 	// MaxLength is the longest token, in bytes, that Parse looks at. K3s sets
@@ -38,10 +39,11 @@ const (
 	// to 1 MiB, and nobody types more than this.
 	MaxLength = 64 << 10
 
-	// UserServer and UserNode are the user names that go with the password of
-	// the server token and of the agent token (K3s: pkg/server/auth).
+	// UserServer is the user name that goes with the password of the server
+	// token (K3s: pkg/server/auth).
 	UserServer = "server"
-	UserNode   = "node"
+	// UserNode is the one that goes with the agent token's.
+	UserNode = "node"
 )
 
 // Type says what a token is good for.
@@ -78,8 +80,11 @@ type Secret string
 // String hides the secret.
 func (Secret) String() string { return "******" }
 
-// GoString hides the secret from %#v.
-func (s Secret) GoString() string { return s.String() }
+// Format hides the secret from every verb: without it fmt shows the string
+// itself where a verb such as %d does not fit.
+func (s Secret) Format(f fmt.State, verb rune) {
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), s.String())
+}
 
 // MarshalText hides the secret from encoding/json and its like.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

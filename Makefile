@@ -1,0 +1,140 @@
+# Everything a developer runs. `make` alone says what there is.
+# It needs Go, a C compiler (for the K3s test server's SQLite) and git.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO ?= go
+
+# Without this tag kustomize's plugin loader keeps the linker from dropping
+# unused code: 49 MB instead of 28. Tests and linters take it too, so that what
+# they look at is what is shipped.
+TAGS := kustomize_disable_go_plugin_support
+
+# The version is the last tag, the commit and whether something was changed.
+# Without a tag it is the commit alone, without git nothing is known.
+VERSION := $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
+# The commit's time, not the build's: the same source gives the same binary.
+DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
+
+BINARY := bin/kubectl-k3s_token
+TOOLS  := hack/tools/bin
+
+##@ Build
+
+# Go decides what has to be built again, and is quick to find that nothing has.
+.PHONY: build
+build: ## Build the plugin: bin/kubectl-k3s_token
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags $(TAGS) \
+		-ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)' \
+		-o $(BINARY) ./cmd/kubectl-k3stoken
+
+# kubectl finds the plugin by the file's name, wherever on PATH it is.
+PREFIX ?=
+GOBIN_DIR = $(or $(shell $(GO) env GOBIN),$(shell $(GO) env GOPATH)/bin)
+.PHONY: install
+install: build ## Copy the plugin to $(PREFIX)/bin, or to Go's bin folder
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(or $(PREFIX:%=%/bin),$(GOBIN_DIR))/kubectl-k3s_token
+
+.PHONY: clean
+clean: ## Remove all that was built
+	rm -rf bin dist hack/k3s/bin $(TOOLS)
+
+##@ The K3s that tests and demo run on
+
+.PHONY: k3s
+k3s: hack/k3s/bin/k3s ## Build the K3s test server (5 minutes the first time)
+
+.PHONY: rke2
+rke2: hack/k3s/bin/rke2 ## Build the same server as RKE2 (20 seconds after k3s)
+
+K3S_VERSION := v1.31.1+k3s1
+K3S_TAGS := netcgo,osusergo,providerless,no_btrfs
+# K3s refuses to start unless it was linked with the Go version that its release
+# names, and its code asks for its own version in many places.
+K3S_LDFLAGS = -s -w \
+	-X github.com/k3s-io/k3s/pkg/version.Version=$(K3S_VERSION) \
+	-X github.com/k3s-io/k3s/pkg/version.UpstreamGolang=$(shell $(GO) env GOVERSION) \
+	-X k8s.io/component-base/version.gitVersion=$(K3S_VERSION) \
+	-X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=31
+K3S_SOURCES := $(wildcard hack/k3s/*.go) hack/k3s/go.mod hack/k3s/go.sum
+
+# Even when nothing is to be done, linking 200 MB takes 20 seconds: let make
+# decide. The stamp changes when the Go version or the flags do.
+hack/k3s/bin/%: $(K3S_SOURCES) hack/k3s/bin/.stamp
+	cd hack/k3s && CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags $(K3S_TAGS) \
+		-ldflags '$(K3S_LDFLAGS) -X github.com/k3s-io/k3s/pkg/version.Program=$*' -o bin/$* .
+
+.PHONY: FORCE
+FORCE:
+hack/k3s/bin/.stamp: FORCE
+	@mkdir -p $(@D)
+	@echo '$(K3S_TAGS) $(K3S_LDFLAGS)' | cmp -s - $@ || echo '$(K3S_TAGS) $(K3S_LDFLAGS)' > $@
+
+.PHONY: demo
+demo: build hack/k3s/bin/k3s ## Show the main job on a real K3s server (ARGS=--keep leaves it running)
+	$(GO) run -tags $(TAGS) ./hack/demo $(ARGS)
+
+##@ Test
+
+# One after the other, cheapest first, also under make -j.
+.PHONY: test
+test: ## Run everything that a change has to pass
+	$(MAKE) lint
+	$(MAKE) test-unit
+	$(MAKE) test-e2e
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no server
+	$(GO) test -tags $(TAGS) ./cmd/... ./pkg/...
+
+# RUN selects tests: make test-e2e RUN=TestScripts/create
+RUN ?= .
+.PHONY: test-e2e
+test-e2e: build hack/k3s/bin/k3s hack/k3s/bin/rke2 ## Run the tests on a real K3s server (RUN=pattern for some of them)
+	K3STOKEN_E2E=1 $(GO) test -tags $(TAGS) -count=1 -p=1 -timeout=20m -run '$(RUN)' ./test/...
+
+# go test takes one fuzz target of one package at a time.
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (10s)
+	@grep -rHoE --include='*_test.go' '^func Fuzz\w+' cmd pkg test | sed 's/:func / /' | while read -r file target; do \
+		echo "$$target in $$(dirname "$$file")"; \
+		$(GO) test -tags $(TAGS) -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
+	done
+
+##@ Check
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run golangci-lint, go vet and hack/verify-*.sh
+	$(GO) vet -tags $(TAGS) ./...
+	$(TOOLS)/golangci-lint run ./...
+	@for script in $(wildcard hack/verify-*.sh); do echo "$$script"; "$$script"; done
+
+.PHONY: update
+update: ## Write what is generated anew: run hack/update-*.sh
+	@for script in $(wildcard hack/update-*.sh); do echo "$$script"; "$$script"; done
+
+# The tools are pinned in a module of their own, whose requirements do not
+# become the plugin's.
+$(TOOLS)/golangci-lint: TOOL = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/benchstat:     TOOL = golang.org/x/perf/cmd/benchstat
+$(TOOLS)/govulncheck:   TOOL = golang.org/x/vuln/cmd/govulncheck
+$(TOOLS)/%: hack/tools/go.mod hack/tools/go.sum
+	cd hack/tools && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/$* $(TOOL)
+
+.PHONY: vulncheck
+vulncheck: $(TOOLS)/govulncheck ## Look for known vulnerabilities (asks a database on the network)
+	$(TOOLS)/govulncheck -tags $(TAGS) ./...
+
+##@ Help
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-zA-Z0-9_-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

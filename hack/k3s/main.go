@@ -1,0 +1,62 @@
+// Command k3s is a real K3s control plane for this project's tests and demo.
+//
+// It is put together from the packages of K3s itself, so that what the plugin
+// is tested against is the real server and not somebody's idea of it. It holds
+// three commands:
+//
+//	server   K3s's own server; run it with --disable-agent, since nothing of a
+//	         node (container runtime, kubelet images) is part of the binary
+//	token    K3s's own `k3s token`, to compare the plugin with
+//	oracle   answers questions about tokens with the code of a joining node
+//
+// Linked with Program=rke2 it speaks as RKE2 does.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/k3s-io/k3s/pkg/cli/cmds"
+	"github.com/k3s-io/k3s/pkg/cli/server"
+	"github.com/k3s-io/k3s/pkg/cli/token"
+	"github.com/k3s-io/k3s/pkg/configfilearg"
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli"
+)
+
+func main() {
+	app := cmds.NewApp()
+	app.Commands = []cli.Command{
+		serverCommand(),
+		cmds.NewTokenCommands(token.Create, token.Delete, token.Generate, token.List, token.Rotate),
+		{
+			Name:   "oracle",
+			Usage:  "Answer questions about tokens, JSON lines on stdin and stdout",
+			Action: func(*cli.Context) error { return oracle(os.Stdin, os.Stdout) },
+		},
+	}
+	if err := app.Run(configfilearg.MustParse(os.Args)); err != nil && !errors.Is(err, context.Canceled) {
+		logrus.Fatal(err)
+	}
+}
+
+// serverCommand is K3s's server command and one more flag: K3s serves nodes and
+// the Kubernetes API on one port, while RKE2 has a port of its own for nodes,
+// which its own command line sets through the same two fields.
+func serverCommand() cli.Command {
+	var supervisorPort int
+	command := cmds.NewServerCommand(func(c *cli.Context) error {
+		if supervisorPort != 0 {
+			cmds.ServerConfig.SupervisorPort = supervisorPort
+			cmds.ServerConfig.APIServerPort = cmds.ServerConfig.HTTPSPort
+		}
+		return server.Run(c)
+	})
+	command.Flags = append(command.Flags, &cli.IntFlag{
+		Name:        "supervisor-port",
+		Usage:       "Serve nodes on this port, and only the Kubernetes API on --https-listen-port, as RKE2 does",
+		Destination: &supervisorPort,
+	})
+	return command
+}

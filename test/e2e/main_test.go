@@ -1,0 +1,329 @@
+// Package e2e drives the built plugin against a real K3s server.
+//
+// Each file of testdata/script is one test, in the language of
+// https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript with the
+// commands of commands_test.go. Scripts run one after the other on one server
+// and find it without any bootstrap token.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
+)
+
+// tools are the programs besides the plugin that a script finds on its PATH,
+// each if the machine has it. Nothing else is there: a script cannot pass
+// because of something that only one machine has.
+var tools = []string{"kubectl", "sh", "bash", "zsh", "fish"}
+
+// shared is what the scripts have in common; each part is made at its first use.
+var shared = &fixtures{interrupted: make(chan struct{})}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// run runs the tests and then stops what they started, also when interrupted.
+func run(m *testing.M) int {
+	defer shared.close()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		close(shared.interrupted) // ends a start that is under way
+		shared.close()
+		os.Exit(130)
+	}()
+	return m.Run()
+}
+
+// TestScripts runs what holds on a server as K3s sets it up by default.
+func TestScripts(t *testing.T) {
+	runScripts(t, filepath.Join("testdata", "script"), k3stest.Options{})
+}
+
+// TestScriptsCustomCA runs what is different with CAs below a private root.
+func TestScriptsCustomCA(t *testing.T) {
+	runScripts(t, filepath.Join("testdata", "script-customca"), k3stest.Options{CustomCA: true})
+}
+
+// fixtures are the servers and helpers that tests share.
+type fixtures struct {
+	interrupted chan struct{}
+
+	mu      sync.Mutex
+	dir     string // of everything below
+	servers map[string]*k3stest.Server
+	oracle  *k3stest.Oracle
+}
+
+// server returns the running server of these options, and starts it if this is
+// the first test to ask for it.
+func (f *fixtures) server(options k3stest.Options) (*k3stest.Server, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := fmt.Sprintf("%+v", options)
+	if server := f.servers[key]; server != nil {
+		return server, nil
+	}
+	dir, err := f.folder()
+	if err != nil {
+		return nil, err
+	}
+	options.Dir = filepath.Join(dir, fmt.Sprintf("s%d", len(f.servers)))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-f.interrupted:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	server, err := k3stest.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if f.servers == nil {
+		f.servers = map[string]*k3stest.Server{}
+	}
+	f.servers[key] = server
+	return server, nil
+}
+
+// tokenOracle returns K3s's own judgement of tokens.
+func (f *fixtures) tokenOracle() (*k3stest.Oracle, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.oracle == nil {
+		oracle, err := k3stest.StartOracle()
+		if err != nil {
+			return nil, err
+		}
+		f.oracle = oracle
+	}
+	return f.oracle, nil
+}
+
+// folder is where all that is shared lives. Its name is short, since it becomes
+// part of the paths of unix sockets.
+func (f *fixtures) folder() (string, error) {
+	if f.dir == "" {
+		dir, err := os.MkdirTemp("", "k3t")
+		if err != nil {
+			return "", err
+		}
+		f.dir = dir
+	}
+	return f.dir, nil
+}
+
+// toolsFolder is a folder with links to K3s and to the tools.
+func (f *fixtures) toolsFolder() (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dir, err := f.folder()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(dir, "tools")
+	if err := os.Mkdir(folder, 0o700); errors.Is(err, os.ErrExist) {
+		return folder, nil
+	} else if err != nil {
+		return "", err
+	}
+	k3s, err := k3stest.Binary("k3s")
+	if err != nil {
+		return "", err
+	}
+	links := map[string]string{"k3s": k3s}
+	for _, tool := range tools {
+		if path, err := exec.LookPath(tool); err == nil {
+			links[tool] = path
+		}
+	}
+	for name, path := range links {
+		if err := os.Symlink(path, filepath.Join(folder, name)); err != nil {
+			return "", err
+		}
+	}
+	return folder, nil
+}
+
+// close stops all servers and removes their files.
+func (f *fixtures) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, server := range f.servers {
+		if err := server.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		delete(f.servers, key)
+	}
+	if f.oracle != nil {
+		if err := f.oracle.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		f.oracle = nil
+	}
+	if f.dir != "" {
+		if err := os.RemoveAll(f.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		f.dir = ""
+	}
+}
+
+// plugin is the path of the built plugin.
+func plugin() (string, error) {
+	root, err := k3stest.Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "bin", "kubectl-k3s_token")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("the plugin is not built: %w", err)
+	}
+	return path, nil
+}
+
+// requireBuilt skips the test on a developer's machine where the binaries were
+// not built, and fails it where the end-to-end tests are meant to run.
+func requireBuilt(t *testing.T, program string) {
+	t.Helper()
+	_, pluginErr := plugin()
+	_, serverErr := k3stest.Binary(program)
+	_, oracleErr := k3stest.Binary("k3s")
+	err := errors.Join(pluginErr, serverErr, oracleErr)
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" || os.Getenv("K3STOKEN_E2E") == "1" {
+		t.Fatalf("run make test-e2e: %v", err)
+	}
+	t.Skipf("run make test-e2e: %v", err)
+}
+
+// runScripts runs the scripts of a folder on a server of these options.
+func runScripts(t *testing.T, dir string, options k3stest.Options) {
+	program := options.Program
+	if program == "" {
+		program = "k3s"
+	}
+	requireBuilt(t, program)
+	server, err := shared.server(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := testscript.Params{
+		Dir:                 dir,
+		Cmds:                commands,
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
+		Setup:               func(env *testscript.Env) error { return setup(env, server) },
+		Condition: func(condition string) (bool, error) {
+			switch condition {
+			case "kubectl":
+				_, err := exec.LookPath("kubectl")
+				return err == nil, nil
+			case "root":
+				return os.Geteuid() == 0, nil
+			default:
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+		},
+	}
+	if deadline, ok := t.Deadline(); ok {
+		params.Deadline = deadline
+	}
+	testscript.RunT(quietT{t}, params)
+}
+
+// serverKey is under which a script's environment holds its server.
+type serverKey struct{}
+
+// setup gives a script an empty cluster and an environment in which nothing of
+// the machine's user is left.
+func setup(env *testscript.Env, server *k3stest.Server) error {
+	env.Values[serverKey{}] = server
+	if err := deleteBootstrapTokens(server); err != nil {
+		return err
+	}
+	home := filepath.Join(env.WorkDir, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return err
+	}
+	kubeconfig, err := os.ReadFile(server.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	copied := filepath.Join(env.WorkDir, "kubeconfig")
+	if err := os.WriteFile(copied, kubeconfig, 0o600); err != nil {
+		return err
+	}
+	binary, err := plugin()
+	if err != nil {
+		return err
+	}
+	toolsDir, err := shared.toolsFolder()
+	if err != nil {
+		return err
+	}
+	env.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+toolsDir)
+	env.Setenv("HOME", home)
+	env.Setenv("KUBECONFIG", copied)
+	env.Setenv("SERVER_URL", server.URL)
+	env.Setenv("SUPERVISOR_URL", server.SupervisorURL)
+	env.Setenv("SERVER_CA", server.CAFile)
+	env.Setenv("SERVER_VERSION", server.Version)
+	env.Setenv("DATA_DIR", server.DataDir)
+	env.Setenv("REPO", filepath.Dir(filepath.Dir(binary)))
+	return nil
+}
+
+// quietT is a test that keeps secrets out of its log and that does not run
+// beside others, since all scripts see the same cluster.
+type quietT struct{ *testing.T }
+
+var secretPatterns = []*regexp.Regexp{
+	regexp.MustCompile(`\b([a-z0-9]{6}\.)[a-z0-9]{16}\b`),
+	regexp.MustCompile(`(::(?:server|node):)[^\s"']+`),
+}
+
+func redact(values []any) []any {
+	redacted := make([]any, len(values))
+	for i, value := range values {
+		text := fmt.Sprint(value)
+		for _, pattern := range secretPatterns {
+			text = pattern.ReplaceAllString(text, "${1}<secret>")
+		}
+		redacted[i] = text
+	}
+	return redacted
+}
+
+func (t quietT) Parallel()         {}
+func (t quietT) Verbose() bool     { return testing.Verbose() }
+func (t quietT) Log(values ...any) { t.Helper(); t.T.Log(redact(values)...) }
+
+func (t quietT) Fatal(values ...any) { t.Helper(); t.T.Fatal(redact(values)...) }
+
+func (t quietT) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(quietT{t}) })
+}

@@ -1,0 +1,69 @@
+package k3stest
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// process is a child that does not outlive this process (on Linux, where the
+// kernel sees to it).
+type process struct {
+	command *exec.Cmd
+	ended   chan struct{}
+}
+
+// startProcess starts the command and watches over it until it ends.
+func startProcess(command *exec.Cmd) (*process, error) {
+	bindToParent(command)
+	p := &process{command: command, ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel counts the thread that forked as the parent, so that
+		// thread has to live for as long as the child may.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			_ = command.Wait() // how it ended does not matter, only that it did
+			close(p.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) alive() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop asks the process to end and ends it by force after the given time.
+func (p *process) stop(patience time.Duration) error {
+	if !p.alive() {
+		return nil
+	}
+	// An error means that it has just ended by itself, which is as good.
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(patience):
+	}
+	_ = p.command.Process.Kill()
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("process %d does not end even by force", p.command.Process.Pid)
+	}
+}
