@@ -51,7 +51,8 @@ k3s: hack/k3s/bin/k3s ## Build the K3s test server (5 minutes the first time)
 .PHONY: rke2
 rke2: hack/k3s/bin/rke2 ## Build the same server as RKE2 (20 seconds after k3s)
 
-K3S_VERSION := v1.31.1+k3s1
+# Each program's version carries its name, which is how a client tells them apart.
+K3S_VERSION = v1.31.1+$(if $(filter rke2,$*),rke2r1,k3s1)
 K3S_TAGS := netcgo,osusergo,providerless,no_btrfs
 # K3s refuses to start unless it was linked with the Go version that its release
 # names, and its code asks for its own version in many places.

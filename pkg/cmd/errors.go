@@ -103,7 +103,9 @@ func describeInvalid(status metav1.Status) string {
 }
 
 func describeConnection(err *url.Error) string {
-	if errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Err.Error(), "connection refused") {
+	// A proxy that refuses is not the server.
+	refused := errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Err.Error(), "connection refused")
+	if refused && !strings.Contains(err.Err.Error(), "proxyconnect") {
 		host := err.URL
 		if server, parseErr := url.Parse(err.URL); parseErr == nil {
 			host = server.Host

@@ -49,9 +49,12 @@ const (
 //	k3s-validates FILE [URL]     a joining node's own code accepts server and token; with ! it does not
 //	apply FILE                   server-side apply of YAML or JSON documents, undone when the script ends
 //	api METHOD PATH [FILE]       a request to the API as administrator, prints the answer; with ! it must be refused
-//	kubeconfig FILE [--ca=data|trimmed|crlf|file|none] [--ca-data=PEM] [--server=URL] [--serviceaccount=NAME] [--context=NAME]
+//	kubeconfig FILE [--ca=data|trimmed|crlf|file|none] [--ca-data=PEM] [--server=URL] [--serviceaccount=NAME] [--exec=FILE] [--proxy-url=URL] [--context=NAME]
 //	                             write another kubeconfig for the cluster
 //	proxy [PATH]                 start a TLS proxy to the API with a CA of its own: $PROXY_URL, $PROXY_CA
+//	connect-proxy                start an HTTP proxy: $CONNECT_PROXY
+//	proxied-requests             it was used since the last look; with ! it was not
+//	silence                      start a server that never says anything: $SILENT_URL
 //	terminal [-in=FILE] COMMAND ARG...   run on a terminal, which FILE types into; what it shows is stdout
 //	mode FILE MODE               the file has these permissions, such as 0600
 //	sleep DURATION
@@ -69,6 +72,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"api":                api,
 	"kubeconfig":         kubeconfig,
 	"proxy":              proxy,
+	"connect-proxy":      startConnectProxy,
+	"proxied-requests":   proxiedRequests,
+	"silence":            silence,
 	"terminal":           terminal,
 	"mode":               mode,
 	"sleep":              sleep,

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -16,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,6 +34,8 @@ func kubeconfig(ts *testscript.TestScript, neg bool, args []string) {
 	caData := flags.String("ca-data", server.CAFile, "file with the CA")
 	serverURL := flags.String("server", server.URL, "URL of the API")
 	account := flags.String("serviceaccount", "", "ServiceAccount in kube-system instead of the administrator")
+	login := flags.String("exec", "", "exec plugin that logs in, instead of the administrator's certificate")
+	proxyURL := flags.String("proxy-url", "", "proxy on the way to the API")
 	contextName := flags.String("context", "default", "name of the context, the cluster and the user")
 	if len(args) == 0 {
 		ts.Fatalf("usage: kubeconfig FILE [FLAGS]")
@@ -54,10 +59,20 @@ func kubeconfig(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("unknown --ca %q", *ca)
 	}
+	if *proxyURL != "" {
+		cluster["proxy-url"] = *proxyURL
+	}
 	user := map[string]any{}
-	if *account != "" {
+	switch {
+	case *account != "":
 		user["token"] = serviceAccountToken(ts, *account)
-	} else {
+	case *login != "":
+		user["exec"] = map[string]any{
+			"apiVersion":      "client.authentication.k8s.io/v1",
+			"command":         ts.MkAbs(*login),
+			"interactiveMode": "Never",
+		}
+	default:
 		user["client-certificate"] = filepath.Join(server.DataDir, "server", "tls", "client-admin.crt")
 		user["client-key"] = filepath.Join(server.DataDir, "server", "tls", "client-admin.key")
 	}
@@ -130,4 +145,72 @@ func proxy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ca, pem.EncodeToMemory(block), 0o600))
 	ts.Setenv("PROXY_URL", listener.URL+prefix)
 	ts.Setenv("PROXY_CA", ca)
+}
+
+// connectProxy is an HTTP proxy that counts what it tunnels.
+type connectProxy struct{ requests atomic.Int64 }
+
+// proxyKey is under which a script's environment holds its connectProxy.
+type proxyKey struct{}
+
+// startConnectProxy starts an HTTP proxy: $CONNECT_PROXY.
+func startConnectProxy(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg, "connect-proxy")
+	usage(ts, args, 0, 0, "connect-proxy")
+	counter := ts.Value(proxyKey{}).(*connectProxy)
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			http.Error(w, "this proxy only tunnels", http.StatusMethodNotAllowed)
+			return
+		}
+		counter.requests.Add(1)
+		tunnel(w, r)
+	}))
+	ts.Defer(listener.Close)
+	ts.Setenv("CONNECT_PROXY", listener.URL)
+}
+
+// tunnel connects the two ends of a CONNECT request until one of them closes.
+func tunnel(w http.ResponseWriter, r *http.Request) {
+	upstream, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", r.Host)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer upstream.Close()
+	downstream, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer downstream.Close()
+	if _, err := io.WriteString(downstream, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+		return
+	}
+	done := make(chan struct{}, 2)
+	for _, ends := range [][2]net.Conn{{upstream, downstream}, {downstream, upstream}} {
+		go func() {
+			_, _ = io.Copy(ends[0], ends[1])
+			done <- struct{}{}
+		}()
+	}
+	<-done
+}
+
+// proxiedRequests checks that the connect-proxy was used since the last look.
+func proxiedRequests(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, args, 0, 0, "[!] proxied-requests")
+	if used := ts.Value(proxyKey{}).(*connectProxy).requests.Swap(0) > 0; used == neg {
+		ts.Fatalf("proxy used: %v, want %v", used, !neg)
+	}
+}
+
+// silence listens on a port where connections are taken and nothing is ever
+// said: $SILENT_URL.
+func silence(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg, "silence")
+	usage(ts, args, 0, 0, "silence")
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(listener.Close()) })
+	ts.Setenv("SILENT_URL", "https://"+listener.Addr().String())
 }

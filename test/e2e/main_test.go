@@ -59,6 +59,11 @@ func TestScriptsCustomCA(t *testing.T) {
 	runScripts(t, filepath.Join("testdata", "script-customca"), k3stest.Options{CustomCA: true})
 }
 
+// TestScriptsRKE2 runs what is different on the same server under RKE2's name.
+func TestScriptsRKE2(t *testing.T) {
+	runScripts(t, filepath.Join("testdata", "script-rke2"), k3stest.Options{Program: "rke2"})
+}
+
 // fixtures are the servers and helpers that tests share.
 type fixtures struct {
 	interrupted chan struct{}
@@ -262,6 +267,7 @@ type serverKey struct{}
 // the machine's user is left.
 func setup(env *testscript.Env, server *k3stest.Server) error {
 	env.Values[serverKey{}] = server
+	env.Values[proxyKey{}] = &connectProxy{}
 	if err := deleteBootstrapTokens(server); err != nil {
 		return err
 	}
