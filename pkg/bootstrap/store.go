@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,17 +83,16 @@ func (e *UncertainError) Unwrap() error { return e.Err }
 // that a token with the same id is never overwritten: that is an AlreadyExists
 // error. After an *UncertainError the token may exist; Undo tells and mends.
 func (s *Store) Create(ctx context.Context, t *Token) error {
-	ctx, cancel := withGrace(ctx)
-	defer cancel()
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-
-	created, err := s.secrets.Create(ctx, t.Secret(), metav1.CreateOptions{DryRun: s.dryRun})
-	if err == nil {
-		t.SecretName, t.Created, t.uid, t.resourceVersion = created.Name, created.CreationTimestamp.Time, created.UID, created.ResourceVersion
+	var created *corev1.Secret
+	sent, err := write(ctx, func(ctx context.Context) (err error) {
+		created, err = s.secrets.Create(ctx, t.Secret(), metav1.CreateOptions{DryRun: s.dryRun})
+		return err
+	})
+	switch {
+	case err == nil:
+		t.adopt(created)
 		return nil
-	}
-	if sent.Load() && !isRefusal(err) {
+	case sent && !isRefusal(err):
 		return &UncertainError{err}
 	}
 	return err
@@ -250,6 +250,9 @@ func (s *Store) ListAll(ctx context.Context, chunkSize int64) ([]*Token, error) 
 // Secret that is no bootstrap token.
 func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
 	secret, err := s.secrets.Get(ctx, ref.SecretName, metav1.GetOptions{})
+	if errors.Is(err, context.Canceled) {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -279,8 +282,12 @@ func (s *Store) Find(ctx context.Context, refs []Ref) ([]*Token, []error) {
 // one for each. It gives up where the list is not allowed.
 func (s *Store) findInList(ctx context.Context, refs []Ref, tokens []*Token) ([]error, bool) {
 	all, err := s.ListAll(ctx, DefaultChunkSize)
-	if err != nil {
+	if apierrors.IsForbidden(err) {
 		return nil, false
+	}
+	if err != nil {
+		// No other request would fare better.
+		return slices.Repeat([]error{err}, len(refs)), true
 	}
 	byName := make(map[string]*Token, len(all))
 	for _, t := range all {
@@ -305,13 +312,7 @@ func (s *Store) findInList(ctx context.Context, refs []Ref, tokens []*Token) ([]
 // Delete removes a token that the store has returned. It is a Conflict error
 // where another one has taken its name since.
 func (s *Store) Delete(ctx context.Context, t *Token) error {
-	ctx, cancel := withGrace(ctx)
-	defer cancel()
-	opts := metav1.DeleteOptions{DryRun: s.dryRun}
-	if t.uid != "" {
-		opts.Preconditions = &metav1.Preconditions{UID: &t.uid}
-	}
-	return s.secrets.Delete(ctx, t.SecretName, opts)
+	return s.delete(ctx, t, metav1.Preconditions{})
 }
 
 // DeleteAll is Delete for several tokens at a time. It returns an error for
@@ -320,6 +321,25 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []*Token, step func(done i
 	return s.each(ctx, len(tokens), step, func(i int) error {
 		return s.Delete(ctx, tokens[i])
 	})
+}
+
+// DeleteUnchanged is DeleteAll for tokens that are to go because of the state
+// that they were seen in. One that has changed since, as an expired one that
+// was extended, stays, and is a Conflict error.
+func (s *Store) DeleteUnchanged(ctx context.Context, tokens []*Token, step func(done int)) []error {
+	return s.each(ctx, len(tokens), step, func(i int) error {
+		return s.delete(ctx, tokens[i], metav1.Preconditions{ResourceVersion: &tokens[i].resourceVersion})
+	})
+}
+
+func (s *Store) delete(ctx context.Context, t *Token, preconditions metav1.Preconditions) error {
+	if t.uid != "" {
+		preconditions.UID = &t.uid
+	}
+	_, err := write(ctx, func(ctx context.Context) error {
+		return s.secrets.Delete(ctx, t.SecretName, metav1.DeleteOptions{DryRun: s.dryRun, Preconditions: &preconditions})
+	})
+	return err
 }
 
 // Extend gives the token that the Ref names another end; the zero time is
@@ -351,9 +371,11 @@ func (s *Store) setExpiry(ctx context.Context, t *Token, expires time.Time) (*To
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := withGrace(ctx)
-	defer cancel()
-	patched, err := s.secrets.Patch(ctx, t.SecretName, types.MergePatchType, patch, metav1.PatchOptions{DryRun: s.dryRun})
+	var patched *corev1.Secret
+	_, err = write(ctx, func(ctx context.Context) (err error) {
+		patched, err = s.secrets.Patch(ctx, t.SecretName, types.MergePatchType, patch, metav1.PatchOptions{DryRun: s.dryRun})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -400,17 +422,28 @@ func (s *Store) each(ctx context.Context, n int, step func(done int), do func(i 
 	return errs
 }
 
-// withGrace returns a context for a write: an interrupt lets it go on for a
-// while, so that its outcome is known.
-func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+// write makes a request that changes the cluster, and tells whether it may have
+// left: from then on an interrupt lets it go on for a while, so that its
+// outcome is known. Before, it is given up, and the interrupt is the error.
+func write(ctx context.Context, request func(context.Context) error) (sent bool, err error) {
 	graceful, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var timer atomic.Pointer[time.Timer]
-	stop := context.AfterFunc(ctx, func() { timer.Store(time.AfterFunc(grace, cancel)) })
-	return graceful, func() {
-		stop()
-		if t := timer.Load(); t != nil {
-			t.Stop()
+	defer cancel()
+	// That the headers are written is told too late, by another goroutine.
+	var connected atomic.Bool
+	graceful = httptrace.WithClientTrace(graceful, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	stop := context.AfterFunc(ctx, func() {
+		if connected.Load() {
+			select {
+			case <-time.After(grace):
+			case <-graceful.Done():
+			}
 		}
 		cancel()
+	})
+	defer stop()
+	err = request(graceful)
+	if err != nil && !connected.Load() && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
+	return connected.Load(), err
 }

@@ -183,6 +183,8 @@ func FromSecret(secret *corev1.Secret) *Token {
 		var err error
 		if t.Expires, err = time.Parse(time.RFC3339, expiration); err != nil {
 			complain("expiration is not a time in RFC 3339, such as 2030-01-31T12:00:00Z")
+		} else if t.Expires.IsZero() {
+			t.Expires = t.Expires.Add(1) // the zero time stands for never
 		}
 	}
 	for _, group := range t.Groups {

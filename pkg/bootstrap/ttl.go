@@ -38,6 +38,9 @@ func ParseTTL(s string) (time.Duration, error) {
 			return 0, fmt.Errorf("duration %q is longer than 100 years: %s", s, goodTTL)
 		}
 	}
+	if total == 0 && strings.ContainsAny(s, "123456789") {
+		return 0, fmt.Errorf("duration %q is shorter than a nanosecond: %s", s, goodTTL)
+	}
 	return total, nil
 }
 

@@ -47,8 +47,9 @@ type NoCAError struct {
 	ConfigMap error
 }
 
-func (e *NoCAError) Error() string {
-	return fmt.Sprintf("the cluster's CA certificates are needed for the CA hash, and the kubeconfig has none: give the server's own file with --ca-file (server/tls/server-ca.crt in its data directory), or make ConfigMap %s in kube-system readable: %v", rootCAConfigMap, e.ConfigMap)
+func (*NoCAError) Error() string {
+	return "the CA hash cannot be computed, since neither the kubeconfig nor ConfigMap " + rootCAConfigMap + " in kube-system gives the cluster's CA certificates: " +
+		"give a copy of the server's own file (server/tls/server-ca.crt in its data directory) with --ca-file"
 }
 
 // Unwrap returns why the ConfigMap did not give the certificates.
@@ -98,9 +99,7 @@ func FetchCA(ctx context.Context, client corev1client.ConfigMapsGetter, config *
 		if ownErr != nil {
 			return CA{}, &NoCAError{ConfigMap: err}
 		}
-		ca, err := newCA(token.RepairPEM(own), now)
-		ca.Note = fmt.Sprintf("ConfigMap %s in kube-system cannot be read, so the CA hash is that of the kubeconfig's certificates: it is wrong where the kubeconfig points at a proxy", rootCAConfigMap)
-		return ca, err
+		return inItsPlace(own, "cannot be read", now)
 	}
 
 	ca, err := fromConfigMap(configMap, now)
@@ -108,10 +107,28 @@ func FetchCA(ctx context.Context, client corev1client.ConfigMapsGetter, config *
 		if ownErr != nil {
 			return CA{}, &NoCAError{ConfigMap: err}
 		}
-		return newCA(token.RepairPEM(own), now)
+		return inItsPlace(own, "holds no CA certificates", now)
 	}
 	ca.Note = note(config, ca, ownCerts)
 	return ca, nil
+}
+
+// inItsPlace takes the kubeconfig's CA because of what is wrong with the
+// ConfigMap.
+func inItsPlace(own []byte, wrong string, now time.Time) (CA, error) {
+	ca, err := newCA(token.RepairPEM(own), now)
+	ca.Note = fmt.Sprintf("ConfigMap %s in kube-system %s, so the CA hash is that of the kubeconfig's certificates: it is wrong where the kubeconfig points at a proxy", rootCAConfigMap, wrong)
+	return ca, err
+}
+
+// KubeconfigCA returns the CA that the kubeconfig gives, its white space
+// repaired. It is the cluster's own unless the kubeconfig points at a proxy.
+func KubeconfigCA(config *rest.Config, now time.Time) (CA, error) {
+	own, err := kubeconfigBundle(config)
+	if err != nil {
+		return CA{}, err
+	}
+	return newCA(token.RepairPEM(own), now)
 }
 
 // note says what is odd about the way to the cluster, if anything.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,10 @@ import (
 
 	"k8s.io/client-go/rest"
 )
+
+// inClusterTokenFile is where a Pod finds its credentials: a configuration that
+// has them is the Pod's own (InClusterConfig in k8s.io/client-go/rest).
+const inClusterTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path, not a credential
 
 // JoinURL is the address that a joining node dials.
 type JoinURL struct {
@@ -27,6 +32,11 @@ func DefaultJoinURL(config *rest.Config, distribution Distribution) (JoinURL, er
 	}
 	u, err := url.Parse(host)
 	if err != nil {
+		// The reason alone: there may be a password in the URL.
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err
+		}
 		return JoinURL{}, fmt.Errorf("the kubeconfig's server is not a URL: %w", err)
 	}
 	join := JoinURL{}
@@ -35,6 +45,8 @@ func DefaultJoinURL(config *rest.Config, distribution Distribution) (JoinURL, er
 		join.Warning = fmt.Sprintf("the kubeconfig's server is %s, and a node joins by https only: give the address that it will dial with --url", u.Redacted())
 	case strings.Trim(u.Path, "/") != "":
 		join.Warning = fmt.Sprintf("the kubeconfig's server is %s, a proxy that nodes cannot join through: give the address that they will dial with --url", u.Redacted())
+	case config.BearerTokenFile == inClusterTokenFile:
+		join.Warning = fmt.Sprintf("%s is the address of the API within the cluster: give the address that the node will dial with --url", u.Hostname())
 	case isLoopback(u.Hostname()):
 		join.Warning = fmt.Sprintf("%s is this machine only: give the address that the node will dial with --url", u.Hostname())
 	}
@@ -56,7 +68,7 @@ func DefaultJoinURL(config *rest.Config, distribution Distribution) (JoinURL, er
 // is none.
 func ParseJoinURL(s string, distribution Distribution) (JoinURL, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" {
+	if err != nil || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
 		return JoinURL{}, fmt.Errorf("%q is not the URL of a server: write it as https://<host>:%s", s, distribution.SupervisorPort())
 	}
 	switch {
@@ -76,5 +88,5 @@ func ParseJoinURL(s string, distribution Distribution) (JoinURL, error) {
 
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+	return strings.EqualFold(host, "localhost") || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
 }

@@ -47,7 +47,17 @@ type Request struct {
 
 // Writes tells whether the request would change something.
 func (r Request) Writes() bool {
-	return r.Method != http.MethodGet && r.Query.Get("dryRun") != metav1.DryRunAll
+	return r.Method != http.MethodGet && r.Path != ReviewsPath && !r.DryRun()
+}
+
+// DryRun tells whether the request asks for a dry run. A DELETE does so in its
+// body, others in their query.
+func (r Request) DryRun() bool {
+	options := &metav1.DeleteOptions{}
+	if r.Method == http.MethodDelete && decode(r.Body, options) == nil {
+		return slices.Contains(options.DryRun, metav1.DryRunAll)
+	}
+	return r.Query.Get("dryRun") == metav1.DryRunAll
 }
 
 // String is the method and the path below the namespace.
@@ -71,7 +81,8 @@ type Server struct {
 
 	mu         sync.Mutex
 	secrets    map[string]*corev1.Secret
-	configMaps map[string]map[string]string
+	configMaps map[string]*corev1.ConfigMap
+	nodes      []corev1.Node
 	gitVersion string
 	revision   int
 	requests   []Request
@@ -107,7 +118,7 @@ func newServer() *Server {
 	s := &Server{
 		Created:    time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC),
 		secrets:    map[string]*corev1.Secret{},
-		configMaps: map[string]map[string]string{},
+		configMaps: map[string]*corev1.ConfigMap{},
 		gitVersion: "v1.31.1+k3s1",
 	}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -151,13 +162,6 @@ func (s *Server) SetVersion(gitVersion string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gitVersion = gitVersion
-}
-
-// SetConfigMap puts a ConfigMap into kube-system.
-func (s *Server) SetConfigMap(name string, data map[string]string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.configMaps[name] = data
 }
 
 // Put puts a Secret into kube-system, new or instead of the one of that name,
@@ -255,16 +259,21 @@ func (s *Server) Serve(w http.ResponseWriter, req Request) {
 }
 
 func (s *Server) answer(req Request) (int, runtime.Object) {
-	const configMaps = "/api/v1/namespaces/kube-system/configmaps/"
 	if req.Path == "/version" {
-		return http.StatusOK, &runtime.Unknown{Raw: fmt.Appendf(nil, `{"major":"1","minor":"31","gitVersion":%q}`, s.gitVersion)}
-	}
-	if name, ok := strings.CutPrefix(req.Path, configMaps); ok {
-		data, found := s.configMaps[name]
-		if !found {
-			return failure(apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name))
+		raw, err := json.Marshal(map[string]string{"major": "1", "minor": "31", "gitVersion": s.gitVersion})
+		if err != nil {
+			return failure(apierrors.NewInternalError(err))
 		}
-		return http.StatusOK, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceSystem}, Data: data}
+		return http.StatusOK, &runtime.Unknown{Raw: raw}
+	}
+	if req.Path == ReviewsPath {
+		return http.StatusCreated, &runtime.Unknown{Raw: []byte(`{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"` + User + `"}}}`)}
+	}
+	if req.Path == NodesPath {
+		return s.listNodes(req)
+	}
+	if name, ok := strings.CutPrefix(req.Path, ConfigMapsPath); ok {
+		return s.configMap(req, strings.TrimPrefix(name, "/"))
 	}
 	if req.Path == SecretsPath {
 		switch req.Method {
@@ -345,7 +354,7 @@ func (s *Server) delete(req Request, secret *corev1.Secret) (int, runtime.Object
 	if p := options.Preconditions; p != nil && (p.UID != nil && *p.UID != secret.UID || p.ResourceVersion != nil && *p.ResourceVersion != secret.ResourceVersion) {
 		return failure(apierrors.NewConflict(secrets, secret.Name, fmt.Errorf("precondition failed")))
 	}
-	if !slices.Contains(options.DryRun, metav1.DryRunAll) {
+	if req.Writes() {
 		delete(s.secrets, secret.Name)
 	}
 	return http.StatusOK, &metav1.Status{Status: metav1.StatusSuccess}
