@@ -108,6 +108,11 @@ fuzz: ## Fuzz each target for FUZZTIME (10s)
 		$(GO) test -tags $(TAGS) -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
 	done
 
+.PHONY: bench
+bench: build hack/k3s/bin/k3s ## Compare with kubectl, the K3s CLI and raw requests on a real K3s server
+	$(GO) build -trimpath -buildvcs=false -o bin/bench ./hack/bench
+	bin/bench $(ARGS)
+
 ##@ Check
 
 .PHONY: lint

@@ -1,0 +1,264 @@
+// Command bench compares the plugin with kubectl, with K3s's own CLI and with
+// raw requests, side by side on a real K3s server: `make bench`. It prints
+// medians and ratios. Nothing fails on a slow machine: it is no test.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "raw" {
+		if err := raw(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "raw:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	runs := flag.Int("runs", 20, "how often each quick command is timed")
+	many := flag.Int("tokens", 5000, "how many tokens a long list has")
+	bulk := flag.Int("bulk", 1000, "how many tokens are created and deleted at once")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *runs, *many, *bulk); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run of the benchmark.
+type bench struct {
+	ctx    context.Context
+	server *k3stest.Server
+	dir    string
+	plugin string
+	self   string // this program, which is also the minimal client
+	k3s    string
+	table  *tabwriter.Writer
+}
+
+func run(ctx context.Context, runs, many, bulk int) (err error) {
+	b := &bench{ctx: ctx, table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
+	root, err := k3stest.Root()
+	if err != nil {
+		return err
+	}
+	b.plugin = filepath.Join(root, "bin", "kubectl-k3s_token")
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.k3s, err = k3stest.Binary("k3s"); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "k3t"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if b.server, err = k3stest.Start(ctx, k3stest.Options{Dir: b.dir}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.server.Stop()) }()
+
+	fmt.Fprintf(b.table, "WORK\tBY\tMEDIAN\tPEAK MEMORY\tPLUGIN / IT\n")
+	for _, work := range []func() error{
+		func() error { return b.startUp(runs) },
+		func() error { return b.create(runs) },
+		func() error { return b.list("list, a handful", runs) },
+		func() error { return b.bulk(bulk) },
+		func() error {
+			if err := b.fill(many); err != nil {
+				return err
+			}
+			return b.list(fmt.Sprintf("list, %d", many), max(runs/4, 3))
+		},
+	} {
+		if err := work(); err != nil {
+			return err
+		}
+		if err := b.table.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contender is a command that does the work in question; the plugin is first.
+type contender struct {
+	name string
+	args []string
+	// prepare makes what the command uses up, and is not timed.
+	prepare func() error
+}
+
+// measured is what a command took.
+type measured struct {
+	time   time.Duration
+	memory int64 // bytes
+}
+
+func (b *bench) exec(args []string) (measured, error) {
+	command := exec.CommandContext(b.ctx, args[0], args[1:]...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+b.server.Kubeconfig,
+		"BENCH_URL="+b.server.URL, "BENCH_TLS="+filepath.Join(b.server.DataDir, "server", "tls"))
+	start := time.Now()
+	out, err := command.Output()
+	took := time.Since(start)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return measured{}, fmt.Errorf("%s: %w: %s%s", strings.Join(args[:2], " "), err, out, exit.Stderr)
+	}
+	if err != nil {
+		return measured{}, err
+	}
+	var memory int64
+	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		memory = usage.Maxrss << 10
+	}
+	return measured{time: took, memory: memory}, nil
+}
+
+// compare times the contenders in turns, so that a busy moment of the machine
+// hits all of them, and prints a row each.
+func (b *bench) compare(work string, runs int, contenders ...contender) error {
+	results := make([][]measured, len(contenders))
+	for range runs {
+		for i, c := range contenders {
+			if c.prepare != nil {
+				if err := c.prepare(); err != nil {
+					return err
+				}
+			}
+			m, err := b.exec(c.args)
+			if err != nil {
+				return err
+			}
+			results[i] = append(results[i], m)
+		}
+	}
+	var plugin time.Duration
+	for i, c := range contenders {
+		median, memory := summary(results[i])
+		ratio := ""
+		if i == 0 {
+			plugin = median
+		} else {
+			ratio = fmt.Sprintf("%.2f", float64(plugin)/float64(median))
+		}
+		fmt.Fprintf(b.table, "%s\t%s\t%.1f ms\t%.0f MiB\t%s\n", work, c.name, float64(median)/1e6, float64(memory)/(1<<20), ratio)
+	}
+	return nil
+}
+
+func summary(results []measured) (median time.Duration, memory int64) {
+	times := make([]time.Duration, len(results))
+	for i, m := range results {
+		times[i] = m.time
+		memory = max(memory, m.memory)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], memory
+}
+
+func (b *bench) startUp(runs int) error {
+	for _, args := range [][]string{{"generate"}, {"inspect", "abcdef.0123456789abcdef"}, {"--help"}, {"__complete", "create", "--"}} {
+		if err := b.compare(args[0], runs, contender{name: "plugin", args: append([]string{b.plugin}, args...)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) create(runs int) error {
+	return b.compare("create", runs,
+		contender{name: "plugin", args: []string{b.plugin, "create", "--ttl", "1h"}},
+		contender{name: "raw GET and POST", args: []string{b.self, "raw", "create", "1"}},
+		contender{name: "k3s token", args: []string{b.k3s, "token", "create", "--ttl", "1h"}})
+}
+
+func (b *bench) list(work string, runs int) error {
+	if work == "list, a handful" {
+		if err := b.empty(); err != nil {
+			return err
+		}
+		if err := b.fill(5); err != nil {
+			return err
+		}
+	}
+	contenders := []contender{
+		{name: "plugin", args: []string{b.plugin, "list"}},
+		{name: "raw GET", args: []string{b.self, "raw", "list"}},
+		{name: "k3s token", args: []string{b.k3s, "token", "list"}},
+	}
+	if kubectl, err := exec.LookPath("kubectl"); err == nil {
+		contenders = append(contenders, contender{name: "kubectl", args: []string{kubectl, "get", "secrets",
+			"--namespace", "kube-system", "--field-selector", "type=bootstrap.kubernetes.io/token"}})
+	}
+	return b.compare(work, runs, contenders...)
+}
+
+// bulk creates and deletes many tokens at once. Rows of it are timed a few
+// times only; each run is long.
+func (b *bench) bulk(count int) error {
+	n := strconv.Itoa(count)
+	if err := b.compare("create --count "+n, 3,
+		contender{name: "plugin", args: []string{b.plugin, "create", "--ttl", "1h", "--count", n}, prepare: b.empty},
+		contender{name: "raw, 32 at a time", args: []string{b.self, "raw", "create", n}, prepare: b.empty}); err != nil {
+		return err
+	}
+	refill := func() error {
+		if err := b.empty(); err != nil {
+			return err
+		}
+		return b.fill(count)
+	}
+	if err := b.compare("delete "+n, 3,
+		contender{name: "plugin", args: []string{b.plugin, "delete", "--all", "--yes"}, prepare: refill},
+		contender{name: "raw, 32 at a time", args: []string{b.self, "raw", "delete"}, prepare: refill}); err != nil {
+		return err
+	}
+	// K3s takes ids one by one; a few tell what each costs.
+	few := func() error {
+		if err := b.empty(); err != nil {
+			return err
+		}
+		for i := range 10 {
+			if _, err := b.exec([]string{b.plugin, "create", fmt.Sprintf("bench%d.0123456789abcdef", i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var ids []string
+	for i := range 10 {
+		ids = append(ids, fmt.Sprintf("bench%d", i))
+	}
+	return b.compare("delete 10", 3,
+		contender{name: "plugin", args: append([]string{b.plugin, "delete"}, ids...), prepare: few},
+		contender{name: "k3s token", args: append([]string{b.k3s, "token", "delete"}, ids...), prepare: few})
+}
+
+func (b *bench) fill(count int) error {
+	_, err := b.exec([]string{b.plugin, "create", "--ttl", "24h", "--count", strconv.Itoa(count)})
+	return err
+}
+
+func (b *bench) empty() error {
+	_, err := b.exec([]string{b.plugin, "delete", "--all", "--yes"})
+	return err
+}
