@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
@@ -22,8 +24,12 @@ import (
 // exampleID is the token that help texts and documents speak of.
 const exampleID = "abcdef"
 
-// TestExamples runs each example of each command's help, as it is written, on a
-// server with the token, the files and the folders that the examples name.
+// exampleServers are the servers that they speak of; the test server takes their
+// place, which is all that is changed in what is written.
+var exampleServers = regexp.MustCompile(`https://(k3s\.example\.com|10\.0\.0\.\d+):6443`)
+
+// TestExamples runs each example of each command's help on a server with the
+// token, the files and the folders that the examples name.
 func TestExamples(t *testing.T) {
 	root := cmd.NewCommand(&cmd.Env{IOStreams: genericiooptions.NewTestIOStreamsDiscard()})
 	for _, command := range append(root.Commands(), root) {
@@ -34,17 +40,68 @@ func TestExamples(t *testing.T) {
 			if command.Example == "" {
 				t.Fatal("the command has no example")
 			}
+			options := k3stest.Options{}
+			if command.Name() == "rotate" {
+				options.Token = "no-other-test-has-this" // the server token changes
+			}
+			server := exampleCluster(t, options, "example-"+strings.ReplaceAll(command.Name(), "_", "-"))
+			rotation := rotation{server: server}
 			for _, example := range strings.Split(outdent(command.Example), "\n\n") {
 				comment, _, _ := strings.Cut(example, "\n")
 				t.Run(strings.TrimPrefix(comment, "# "), func(t *testing.T) {
-					shell := newExampleShell(t)
-					if err := deleteBootstrapTokens(shell.server); err != nil {
+					if err := deleteBootstrapTokens(server); err != nil {
 						t.Fatal(err)
 					}
+					shell := newExampleShell(t, server)
+					rotation.before(t, shell, example)
 					shell.run(t, example)
+					rotation.after(shell)
 				})
 			}
 		})
+	}
+}
+
+// rotation knows the server's tokens before and after a rotation. A server goes
+// on with the one from before, until it is restarted with the one from after,
+// which is already in its own file.
+type rotation struct {
+	server     *k3stest.Server
+	node, next []byte
+}
+
+// before gives the example the token that the server answers to, as node-token;
+// and, where it speaks of it, the one of a rotation before it, as new-token.
+func (r *rotation) before(t *testing.T, shell *exampleShell, example string) {
+	t.Helper()
+	files := map[string]*[]byte{"node-token": &r.node}
+	if r.node == nil {
+		content, err := os.ReadFile(filepath.Join(shell.dir, "node-token"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.node = content
+	}
+	if strings.Contains(example, "--token-file new-token") {
+		files["new-token"] = &r.next
+		credentials := k3stest.TokenCredentials(strings.TrimSpace(string(r.next)))
+		if err := r.server.SetToken(credentials.Password); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(shell.dir, name), *content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (r *rotation) after(shell *exampleShell) {
+	if content, err := os.ReadFile(filepath.Join(shell.dir, "new-token")); err == nil {
+		r.next = content
 	}
 }
 
@@ -54,6 +111,36 @@ func outdent(text string) string {
 		lines[i] = strings.TrimSpace(line)
 	}
 	return strings.TrimSpace(strings.Join(lines, "\n"))
+}
+
+// exampleCluster returns a server of these options whose cluster has a node of
+// that name for it, until the test ends: a test server itself has none, since it
+// runs no kubelet.
+func exampleCluster(t *testing.T, options k3stest.Options, node string) *k3stest.Server {
+	t.Helper()
+	requireBuilt(t, "k3s")
+	server, err := shared.server(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nodes = "/api/v1/nodes"
+	object := func(fields string) []byte {
+		return []byte(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"` + node + `","labels":{"node-role.kubernetes.io/control-plane":"true"}}` + fields + `}`)
+	}
+	if _, err := call(server, http.MethodPost, nodes, "application/json", object("")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := call(server, http.MethodDelete, nodes+"/"+node, "", nil); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err = call(server, http.MethodPatch, nodes+"/"+node+"/status", "application/merge-patch+json",
+		object(`,"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server
 }
 
 // exampleShell runs shell commands that stand in a help text or a document.
@@ -67,16 +154,11 @@ type exampleShell struct {
 
 // newExampleShell returns a shell in a folder that looks like the repository
 // and has the files that examples read.
-func newExampleShell(t *testing.T) *exampleShell {
+func newExampleShell(t *testing.T, server *k3stest.Server) *exampleShell {
 	t.Helper()
-	requireBuilt(t, "k3s")
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("the examples are for bash, and this machine has none")
-	}
-	server, err := shared.server(k3stest.Options{})
-	if err != nil {
-		t.Fatal(err)
 	}
 	binary, err := plugin()
 	if err != nil {
@@ -133,7 +215,7 @@ func (s *exampleShell) standIn(t *testing.T) string {
 
 var kubectlCommand = regexp.MustCompile(`\bkubectl ([a-z0-9-]+)`)
 
-// run runs commands as they are written, and fails the test where one fails.
+// run runs commands, and fails the test where one fails.
 func (s *exampleShell) run(t *testing.T, commands string) {
 	t.Helper()
 	for _, match := range kubectlCommand.FindAllStringSubmatch(commands, -1) {
@@ -146,10 +228,21 @@ func (s *exampleShell) run(t *testing.T, commands string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	commands = exampleServers.ReplaceAllLiteralString(commands, s.server.SupervisorURL)
 	command := exec.CommandContext(ctx, s.bash, "-euo", "pipefail", "-c", commands)
 	command.Dir, command.Env = s.dir, s.env
-	output, err := command.CombinedOutput()
+	// On a terminal, as its reader would; every question gets a yes.
+	screen, err := pty.StartWithSize(command, &pty.Winsize{Rows: 40, Cols: 200})
 	if err != nil {
+		t.Fatal(err)
+	}
+	defer screen.Close()
+	if _, err := io.WriteString(screen, "y\n"); err != nil {
+		t.Fatal(err)
+	}
+	// The read ends with an error when the command has closed the terminal.
+	output, _ := io.ReadAll(screen)
+	if err := command.Wait(); err != nil {
 		t.Fatal(redact([]any{fmt.Sprintf("%v\n%s\n---\n%s", err, commands, output)})...)
 	}
 }

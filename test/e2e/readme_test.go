@@ -1,13 +1,18 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
@@ -17,17 +22,18 @@ import (
 // for each document. Blocks marked otherwise ("console", "text") are not run:
 // they need another machine, or show what is printed.
 func TestDocuments(t *testing.T) {
+	server := exampleCluster(t, k3stest.Options{}, "documents")
 	for _, document := range documents(t, "README.md", "docs/*.md") {
 		blocks := codeBlocks(document.text, "sh")
 		if len(blocks) == 0 {
 			continue
 		}
 		t.Run(document.name, func(t *testing.T) {
-			shell := newExampleShell(t)
-			if err := deleteBootstrapTokens(shell.server); err != nil {
+			shell := newExampleShell(t, server)
+			if err := deleteBootstrapTokens(server); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { deleteExampleObjects(t, shell.server) })
+			t.Cleanup(func() { deleteExampleObjects(t, server) })
 			for _, block := range blocks {
 				t.Run(fmt.Sprintf("line %d", block.line), func(t *testing.T) { shell.run(t, block.text) })
 			}
@@ -59,6 +65,31 @@ func TestDocumentLinks(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(document.path), filepath.FromSlash(target))); err != nil {
 				t.Errorf("%s links to %s, which is not there", document.name, target)
+			}
+		}
+	}
+}
+
+var ownMessage = regexp.MustCompile("(?m)^\\*\\*`(?:error|Warning|Hint|hint): (.+)`\\*\\*$")
+
+// TestTroubleshootingMessages checks that the plugin still says what
+// docs/troubleshooting.md explains: what stands between two dots is in the
+// source. Messages of others have their speaker behind them.
+func TestTroubleshootingMessages(t *testing.T) {
+	var source strings.Builder
+	for _, file := range documents(t, "pkg/*/*.go") {
+		if !strings.HasSuffix(file.name, "_test.go") {
+			source.WriteString(strings.ReplaceAll(file.text, `\"`, `"`))
+		}
+	}
+	messages := ownMessage.FindAllStringSubmatch(documents(t, "docs/troubleshooting.md")[0].text, -1)
+	if len(messages) == 0 {
+		t.Fatal("no messages found")
+	}
+	for _, message := range messages {
+		for _, part := range regexp.MustCompile("…|: ").Split(message[1], -1) {
+			if part = strings.Trim(part, ` ":(),;`); len(part) > 8 && !strings.Contains(source.String(), part) {
+				t.Errorf("the plugin does not say %q of %q", part, message[1])
 			}
 		}
 	}
@@ -130,19 +161,31 @@ func codeBlocks(markdown, language string) []codeBlock {
 }
 
 // deleteExampleObjects takes away what the documents' commands have made in the
-// cluster.
+// cluster: the Roles of docs/rbac.yaml, and what README.md does with one of them.
 func deleteExampleObjects(t *testing.T, server *k3stest.Server) {
 	t.Helper()
-	const roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/"
-	for _, path := range []string{
-		roles + "roles/k3s-token-creator",
-		roles + "roles/k3s-token-creator-undo",
-		roles + "roles/k3s-token-viewer",
-		roles + "roles/k3s-token-extender",
-		roles + "roles/k3s-token-deleter",
-		roles + "rolebindings/k3s-token-creator",
+	paths := []string{
+		"/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings/k3s-token-creator",
 		"/api/v1/namespaces/default/serviceaccounts/provisioner",
-	} {
+	}
+	roles := yaml.NewYAMLOrJSONDecoder(strings.NewReader(documents(t, "docs/rbac.yaml")[0].text), 4096)
+	for {
+		var role json.RawMessage
+		if err := roles.Decode(&role); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(role) == 0 || string(role) == "null" {
+			continue // nothing but comments between two separators
+		}
+		path, err := objectPath(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	for _, path := range paths {
 		if _, err := call(server, http.MethodDelete, path, "", nil); err != nil && !isNotFound(err) {
 			t.Error(err)
 		}
