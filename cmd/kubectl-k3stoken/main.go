@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"os"
 	"os/signal"
 	"syscall"
@@ -37,6 +38,8 @@ func run() int {
 		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: stdout(), ErrOut: os.Stderr},
 		Now:       time.Now,
 		Random:    rand.Reader,
+		Getenv:    os.Getenv,
+		SystemCAs: x509.SystemCertPool,
 		Build:     cmd.Build{Version: version, Commit: commit, Date: date},
 	})
 }

@@ -50,15 +50,23 @@ func (f *clientFlags) connect() (*connection, error) {
 	// The store bounds how many requests are under way; the server's own word
 	// (429, Retry-After) bounds how many a second.
 	config.QPS = -1
-	config.WarningHandler = rest.NewWarningWriter(f.env.ErrOut, rest.WarningWriterOptions{
+	config.WarningHandler = printableWarnings{rest.NewWarningWriter(f.env.ErrOut, rest.WarningWriterOptions{
 		Deduplicate: true,
 		Color:       printers.AllowsColorOutput(f.env.ErrOut),
-	})
+	})}
 	core, err := corev1client.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	return &connection{config: config, core: core, context: f.contextName()}, nil
+}
+
+// printableWarnings escapes the warnings of a server before they are shown.
+type printableWarnings struct{ rest.WarningHandler }
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w printableWarnings) HandleWarningHeader(code int, agent, text string) {
+	w.WarningHandler.HandleWarningHeader(code, agent, printable(text))
 }
 
 func (f *clientFlags) contextName() string {

@@ -55,7 +55,7 @@ func newCompletionCommand(env *Env) *cobra.Command {
 
 			# Completion for the bare binary, in this bash
 			source <(kubectl k3s-token completion bash)`),
-		Args:      cobra.MaximumNArgs(1),
+		Args:      atMostOneShell,
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -79,6 +79,13 @@ func newCompletionCommand(env *Env) *cobra.Command {
 		},
 	}
 	return cmd
+}
+
+func atMostOneShell(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%d arguments given: it takes the name of one shell at most", len(args))
+	}
+	return nil
 }
 
 func writeScript(env *Env, script string) error {

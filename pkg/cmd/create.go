@@ -166,6 +166,9 @@ func (f *createFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*c
 		o.ca = &ca
 	}
 	if len(args) == 1 {
+		if o.join != "" && slices.Contains(joinKinds(), args[0]) {
+			return nil, fmt.Errorf("write --print-join-command=%s, with an equals sign", args[0])
+		}
 		if f.count > 1 {
 			return nil, errors.New("--count makes random tokens: leave TOKEN out")
 		}
@@ -210,7 +213,7 @@ func (o *createOptions) run(ctx context.Context) error {
 	if _, err := o.print(facts, o.samples(tokens)); err != nil {
 		return err
 	}
-	delivery, err := o.env.newDelivery(o.file, o.dryRun != dryRunNone)
+	delivery, err := o.env.newDelivery("output-file", o.file, o.dryRun != dryRunNone)
 	if err != nil {
 		return err
 	}
@@ -299,9 +302,7 @@ func (o *createOptions) newTokens(facts *clusterFacts) ([]*bootstrap.Token, erro
 	if err != nil {
 		return nil, err
 	}
-	if expires.IsZero() {
-		o.env.warn("a token that never expires stays good for whoever finds it: delete it when the nodes have joined")
-	}
+	o.env.warnIfForever(expires)
 	if !slices.Contains(o.proto.Usages, bootstrap.UsageAuthentication) {
 		o.env.warn("no node can join with a token that lacks the usage authentication")
 	}

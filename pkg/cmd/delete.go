@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -117,42 +116,46 @@ func (o *deleteOptions) run(ctx context.Context) error {
 		return err
 	}
 	store := bootstrap.NewStore(conn.core)
-	tokens, failures, err := o.find(ctx, store)
+	failed := &failures{ignoreNotFound: o.ignoreNotFound}
+	tokens, err := o.find(ctx, store, failed)
 	if err != nil {
 		return err
 	}
-	if o.all && len(tokens) > 0 && !o.yes && o.dryRun == dryRunNone {
+	if len(tokens) == 0 && len(o.refs) == 0 {
+		o.env.note("No bootstrap tokens found.")
+		return nil
+	}
+	if o.all && !o.yes && o.dryRun == dryRunNone {
 		what := fmt.Sprintf("delete all %s of the cluster %s", countTokens(len(tokens)), conn.cluster())
 		if err := o.env.confirm(ctx, what); err != nil {
 			return err
 		}
 	}
-	errs := make([]error, len(tokens))
-	if o.dryRun != dryRunClient {
-		if o.dryRun == dryRunServer {
-			store = store.WithDryRun()
-		}
-		progress := o.env.newProgress("deleted", len(tokens))
-		errs = store.DeleteAll(ctx, tokens, progress.step)
-		progress.clear()
-	}
-
 	var result strings.Builder
-	for i, err := range errs {
-		switch {
-		case err == nil:
+	for i, err := range o.delete(ctx, store, tokens) {
+		if failed.add(tokens[i].ID, err) {
 			o.describe(&result, tokens[i])
-		case !o.ignoreNotFound || !apierrors.IsNotFound(err):
-			failures = append(failures, aboutToken(tokens[i].ID, err))
 		}
 	}
 	if result.Len() > 0 {
-		failures = append(failures, o.env.writeResult([]byte(result.String())))
+		err = o.env.writeResult([]byte(result.String()))
 	}
-	if len(tokens) == 0 && len(o.refs) == 0 {
-		o.env.note("No bootstrap tokens found.")
+	return errors.Join(failed.err(), err)
+}
+
+func (o *deleteOptions) delete(ctx context.Context, store *bootstrap.Store, tokens []*bootstrap.Token) []error {
+	switch o.dryRun {
+	case dryRunClient:
+		return make([]error, len(tokens))
+	case dryRunServer:
+		store = store.WithDryRun()
 	}
-	return errors.Join(failures...)
+	progress := o.env.newProgress("deleted", len(tokens))
+	defer progress.clear()
+	if o.expired {
+		return store.DeleteUnchanged(ctx, tokens, progress.step)
+	}
+	return store.DeleteAll(ctx, tokens, progress.step)
 }
 
 func (o *deleteOptions) describe(result *strings.Builder, t *bootstrap.Token) {
@@ -163,9 +166,9 @@ func (o *deleteOptions) describe(result *strings.Builder, t *bootstrap.Token) {
 	fmt.Fprintf(result, "bootstrap token %q deleted%s\n", t.ID, o.dryRun.suffix())
 }
 
-// find returns the tokens to delete, and why others that were named are not
-// among them.
-func (o *deleteOptions) find(ctx context.Context, store *bootstrap.Store) (found []*bootstrap.Token, failures []error, err error) {
+// find returns the tokens to delete. Why others that were named are not among
+// them goes to failed.
+func (o *deleteOptions) find(ctx context.Context, store *bootstrap.Store, failed *failures) (found []*bootstrap.Token, err error) {
 	if len(o.refs) == 0 {
 		now := o.env.Now()
 		err := store.List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
@@ -174,20 +177,16 @@ func (o *deleteOptions) find(ctx context.Context, store *bootstrap.Store) (found
 			}
 			return nil
 		})
-		return found, nil, err
+		return found, err
 	}
 	tokens, errs := store.Find(ctx, o.refs)
 	seen := map[string]bool{}
-	for i, err := range errs {
-		switch {
-		case err == nil && seen[tokens[i].SecretName]:
-			// Named twice, in two ways.
-		case err == nil:
-			seen[tokens[i].SecretName] = true
-			found = append(found, tokens[i])
-		case !o.ignoreNotFound || !apierrors.IsNotFound(err):
-			failures = append(failures, aboutToken(o.refs[i].String(), err))
+	for i, t := range tokens {
+		// One token may be named twice, in two ways.
+		if failed.add(o.refs[i].String(), errs[i]) && !seen[t.SecretName] {
+			seen[t.SecretName] = true
+			found = append(found, t)
 		}
 	}
-	return found, failures, nil
+	return found, nil
 }

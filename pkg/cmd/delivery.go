@@ -7,25 +7,31 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // delivery is where a created token goes: standard output, or a new file that
 // comes to be whole or not at all.
 type delivery struct {
 	env  *Env
+	flag string // that names the file
 	name string
 	file *os.File // a temporary file beside the one that is to be
+	made os.FileInfo
 }
 
 // newDelivery prepares a delivery, so that what can go wrong goes wrong before
-// there is a token. Without a name it goes to standard output. A dry run only
-// checks that the file can be made.
-func (e *Env) newDelivery(name string, dryRun bool) (*delivery, error) {
-	d := &delivery{env: e, name: name}
+// there is a token. The name is that of the flag, and without one it goes to
+// standard output. A dry run only checks that the file can be made.
+func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
+	d := &delivery{env: e, flag: flag, name: name}
 	if name == "" {
 		// Nothing is written, but a closed standard output is noticed.
 		if _, err := io.WriteString(e.Out, ""); err != nil {
 			return nil, undelivered(err)
+		}
+		if readerIsGone(e.Out) {
+			return nil, undelivered(syscall.EPIPE)
 		}
 		return d, nil
 	}
@@ -35,7 +41,7 @@ func (e *Env) newDelivery(name string, dryRun bool) (*delivery, error) {
 	// CreateTemp makes files that only their owner can read.
 	file, err := os.CreateTemp(filepath.Dir(name), ".k3s-token-*")
 	if err != nil {
-		return nil, fmt.Errorf("--output-file: %w", err)
+		return nil, d.failed(err)
 	}
 	d.file = file
 	if dryRun {
@@ -46,8 +52,10 @@ func (e *Env) newDelivery(name string, dryRun bool) (*delivery, error) {
 }
 
 func (d *delivery) exists() error {
-	return fmt.Errorf("--output-file: %s exists already: name a new file", d.name)
+	return d.failed(fmt.Errorf("%s exists already: name a new file", d.name))
 }
+
+func (d *delivery) failed(err error) error { return fmt.Errorf("--%s: %w", d.flag, err) }
 
 // undelivered says that a token has not reached the user. It is an error even
 // where a broken pipe is none for other commands.
@@ -64,17 +72,21 @@ func (d *delivery) write(result []byte) error {
 		return nil
 	}
 	if _, err := d.file.Write(result); err != nil {
-		return fmt.Errorf("--output-file: %w", err)
+		return d.failed(err)
 	}
 	if err := d.file.Sync(); err != nil {
-		return fmt.Errorf("--output-file: %w", err)
+		return d.failed(err)
+	}
+	var err error
+	if d.made, err = d.file.Stat(); err != nil {
+		return d.failed(err)
 	}
 	if err := d.file.Close(); err != nil {
-		return fmt.Errorf("--output-file: %w", err)
+		return d.failed(err)
 	}
 	// A link never replaces a file that has come to be in the meantime, as a
 	// rename would.
-	err := os.Link(d.file.Name(), d.name)
+	err = os.Link(d.file.Name(), d.name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = d.renameTo()
 	}
@@ -82,7 +94,7 @@ func (d *delivery) write(result []byte) error {
 		return d.exists()
 	}
 	if err != nil {
-		return fmt.Errorf("--output-file: %w", err)
+		return d.failed(err)
 	}
 	return nil
 }
@@ -93,6 +105,16 @@ func (d *delivery) renameTo() error {
 		return fs.ErrExist
 	}
 	return os.Rename(d.file.Name(), d.name)
+}
+
+// retract takes a delivered file away again, if it still is the one that was
+// delivered.
+func (d *delivery) retract() error {
+	there, err := os.Lstat(d.name)
+	if err != nil || !os.SameFile(d.made, there) {
+		return err
+	}
+	return os.Remove(d.name)
 }
 
 // abandon takes away what is left of a delivery, done or not.

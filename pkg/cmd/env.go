@@ -5,6 +5,7 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +24,19 @@ type Env struct {
 	// Random is a source fit for secrets, safe for use from several
 	// goroutines: crypto/rand.Reader.
 	Random io.Reader
+	// Getenv reads an environment variable; nil where there are none.
+	Getenv func(name string) string
+	// SystemCAs returns the CAs that this computer trusts; nil for none.
+	SystemCAs func() (*x509.CertPool, error)
 	// Build says which build of the plugin this is.
 	Build Build
+}
+
+func (e *Env) getenv(name string) string {
+	if e.Getenv == nil {
+		return ""
+	}
+	return e.Getenv(name)
 }
 
 // Build says which build of the plugin this is; a release sets all three.

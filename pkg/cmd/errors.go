@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 )
 
 // rbacDoc is where the permissions that each command needs are written down.
@@ -47,11 +50,18 @@ func flatten(err error) []error {
 
 func describe(err error) []string {
 	var (
+		noCA       *cluster.NoCAError
 		output     *outputError
 		status     apierrors.APIStatus
 		connection *url.Error
+
+		interrupted Interrupted
 	)
 	switch {
+	case errors.As(err, &noCA):
+		return append(describe(noCA.ConfigMap), "error: "+noCA.Error())
+	case errors.Is(err, context.Canceled), errors.As(err, &interrupted) && errors.As(err, &connection):
+		return []string{"error: interrupted"}
 	case errors.As(err, &output) && errors.Is(err, syscall.EPIPE):
 		// Whoever reads the output has seen enough, as in "list | head".
 		return nil

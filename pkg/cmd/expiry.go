@@ -45,6 +45,9 @@ func (f *expiryFlags) toExpiry(cmd *cobra.Command) (expiry, error) {
 		if err != nil {
 			return expiry{}, fmt.Errorf("--expires-at %q is not a time in RFC 3339: write it as 2030-01-31T12:00:00Z", f.expiresAt)
 		}
+		if end.IsZero() {
+			end = end.Add(1) // the zero time stands for none
+		}
 		return expiry{end: end}, nil
 	}
 	ttl, err := bootstrap.ParseTTL(f.ttl)
@@ -74,4 +77,11 @@ func (e expiry) at(now time.Time) (time.Time, error) {
 		return time.Time{}, errors.New("--expires-at is more than 100 years ahead: use --ttl 0 for a token that never expires")
 	}
 	return end.Add(time.Second - 1).Truncate(time.Second).UTC(), nil
+}
+
+// warnIfForever tells what it means that a token never ends.
+func (e *Env) warnIfForever(expires time.Time) {
+	if expires.IsZero() {
+		e.warn("a token that never expires stays good for whoever finds it: delete it when the nodes have joined")
+	}
 }

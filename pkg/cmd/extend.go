@@ -90,9 +90,7 @@ func (o *extendOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if expires.IsZero() {
-		o.env.warn("a token that never expires stays good for whoever finds it: delete it when the nodes have joined")
-	}
+	o.env.warnIfForever(expires)
 	conn, err := o.client.connect()
 	if err != nil {
 		return err
@@ -100,14 +98,16 @@ func (o *extendOptions) run(ctx context.Context) error {
 	store := bootstrap.NewStore(conn.core)
 	tokens, errs := o.extend(ctx, store, expires)
 
-	var failures []error
+	failed := &failures{}
+	seen := map[string]bool{}
 	var result strings.Builder
 	var extended []BootstrapToken
 	for i, err := range errs {
-		if err != nil {
-			failures = append(failures, aboutToken(o.refs[i].String(), err))
+		// One token may be named twice, in two ways.
+		if !failed.add(o.refs[i].String(), err) || seen[tokens[i].SecretName] {
 			continue
 		}
+		seen[tokens[i].SecretName] = true
 		extended = append(extended, newBootstrapToken(tokens[i], now))
 		end := "never expires"
 		if !expires.IsZero() {
@@ -116,9 +116,9 @@ func (o *extendOptions) run(ctx context.Context) error {
 		fmt.Fprintf(&result, "bootstrap token %q %s%s\n", tokens[i].ID, end, o.dryRun.suffix())
 	}
 	if len(extended) > 0 {
-		failures = append(failures, o.print(extended, result.String()))
+		err = o.print(extended, result.String())
 	}
-	return errors.Join(failures...)
+	return errors.Join(failed.err(), err)
 }
 
 func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, expires time.Time) ([]*bootstrap.Token, []error) {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -133,14 +132,4 @@ func (e *Env) readRefs(args []string) ([]bootstrap.Ref, error) {
 	}
 	// Nothing is done with half a list.
 	return refs, errors.Join(errs...)
-}
-
-// aboutToken says which token an error is about, where it does not say so
-// itself as the API's errors do.
-func aboutToken(name string, err error) error {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
-		return err
-	}
-	return fmt.Errorf("token %q: %w", name, err)
 }

@@ -102,7 +102,7 @@ func (o *inspectOptions) run() error {
 	result := []byte(info.text())
 	if o.render != nil {
 		var err error
-		if result, err = o.render(info, t.Secret); err != nil {
+		if result, err = o.render(info); err != nil {
 			return err
 		}
 	}
@@ -133,15 +133,9 @@ func (i *TokenInfo) text() string {
 		line("Well-formed", "no, "+i.Problem)
 		return b.String()
 	}
-	kinds := map[string]string{
-		string(token.Bootstrap): "bootstrap token",
-		string(token.Server):    "server token",
-		string(token.Agent):     "agent token",
-		string(token.Password):  "password, of a server token or an agent token",
-	}
 	line("Well-formed", "yes")
 	line("Format", i.Format)
-	line("Type", kinds[i.Type])
+	line("Type", kindOfToken(token.Type(i.Type)))
 	line("ID", i.ID)
 	line("User", i.User)
 	if i.CAHash == "" {
@@ -153,4 +147,17 @@ func (i *TokenInfo) text() string {
 	}
 	line("Hint", i.Hint)
 	return b.String()
+}
+
+// kindOfToken names a type of tokens for people.
+func kindOfToken(t token.Type) string {
+	switch t {
+	case token.Bootstrap:
+		return "bootstrap token"
+	case token.Server:
+		return "server token"
+	case token.Agent:
+		return "agent token"
+	}
+	return "password, of a server token or an agent token"
 }

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -79,6 +80,62 @@ type TokenInfo struct {
 	CAMatches *bool `json:"caMatches,omitempty"`
 }
 
+// Verification is what a server says to a token.
+type Verification struct {
+	metav1.TypeMeta `json:",inline"`
+	// Server is the address that was given, Remote the one behind it.
+	Server       string `json:"server"`
+	Remote       string `json:"remote,omitempty"`
+	Distribution string `json:"distribution,omitempty"`
+	// CAHash is the server's; it is set once the server is trusted.
+	CAHash string     `json:"caHash,omitempty"`
+	Token  *TokenInfo `json:"token"`
+	// Verdict is accepted, refused, forbidden, busy, not ready, unexpected, not
+	// sent or unknown.
+	Verdict      string `json:"verdict"`
+	Reason       string `json:"reason"`
+	Hint         string `json:"hint,omitempty"`
+	JoinsAgents  bool   `json:"joinsAgents"`
+	JoinsServers bool   `json:"joinsServers"`
+	// OldToken is the verdict on the token from before a rotation.
+	OldToken string             `json:"oldToken,omitempty"`
+	Steps    []VerificationStep `json:"steps"`
+	// BootstrapToken is what the cluster knows of the token.
+	BootstrapToken *BootstrapToken `json:"bootstrapToken,omitempty"`
+}
+
+// VerificationStep is one of the five steps of TLS bootstrapping.
+type VerificationStep struct {
+	Number int    `json:"number"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// VerificationList is what several servers say.
+type VerificationList struct {
+	metav1.TypeMeta `json:",inline"`
+	Items           []Verification `json:"items"`
+}
+
+// TokenRotation is a rotation of the server token that a server has carried
+// out, or may have.
+type TokenRotation struct {
+	metav1.TypeMeta `json:",inline"`
+	// Server is the address of the server that was told.
+	Server string `json:"server"`
+	// Outcome is rotated or unknown, and Reason says why it is not known.
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+	ErrorID string `json:"errorID,omitempty"`
+	// Token is the new token, unless it was written to a file.
+	Token  string `json:"token,omitempty"`
+	CAHash string `json:"caHash"`
+	// Restart is the servers that are known, in the order in which they are to
+	// be restarted.
+	Restart []string `json:"restart"`
+}
+
 // VersionInfo is what version prints.
 type VersionInfo struct {
 	metav1.TypeMeta `json:",inline"`
@@ -143,6 +200,52 @@ func newTokenInfo(t token.Token) *TokenInfo {
 	return info
 }
 
+// good tells whether the server accepts the token, and none from before.
+func (v *Verification) good() bool {
+	accepted := string(supervisor.Accepted)
+	return v.Verdict == accepted && v.OldToken != accepted
+}
+
+// conclusion sums up, for somebody who has seen the steps.
+func (v *Verification) conclusion() string {
+	conclusion := v.Verdict
+	if v.Verdict == string(supervisor.Accepted) {
+		conclusion += ": " + v.Reason
+	}
+	if v.Hint != "" {
+		conclusion += "; " + v.Hint
+	}
+	return conclusion
+}
+
+// detail sums up, for somebody who has seen the verdict alone.
+func (v *Verification) detail() string {
+	detail := v.Reason
+	switch {
+	case v.Verdict != verdictNotSent && v.Hint != "":
+		detail = v.Hint
+	case v.Hint != "":
+		detail += "; " + v.Hint
+	}
+	return detail
+}
+
+// caHashResult says what became of the comparison of the hashes.
+func (v *Verification) caHashResult() string {
+	for _, step := range v.Steps {
+		switch {
+		case step.Number != supervisor.StepCompare:
+		case step.Status == string(supervisor.Passed):
+			return "matches"
+		case step.Status == string(supervisor.Failed) && v.Token.CAHash != "":
+			return "differs"
+		default:
+			return "unverified"
+		}
+	}
+	return "unknown"
+}
+
 // What follows makes the kinds objects of the Kubernetes printers, which copy
 // nothing.
 
@@ -160,6 +263,15 @@ func (t *GeneratedTokenList) DeepCopyObject() runtime.Object { c := *t; return &
 
 // DeepCopyObject implements runtime.Object.
 func (t *TokenInfo) DeepCopyObject() runtime.Object { c := *t; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (v *Verification) DeepCopyObject() runtime.Object { c := *v; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (v *VerificationList) DeepCopyObject() runtime.Object { c := *v; return &c }
+
+// DeepCopyObject implements runtime.Object.
+func (t *TokenRotation) DeepCopyObject() runtime.Object { c := *t; return &c }
 
 // DeepCopyObject implements runtime.Object.
 func (t *VersionInfo) DeepCopyObject() runtime.Object { c := *t; return &c }

@@ -71,7 +71,9 @@ func (f *outputFlags) toRender() (render, error) {
 		if err := printer.PrintObj(obj, &out); err != nil {
 			message, _, _ := strings.Cut(err.Error(), ". Printing more information")
 			for _, secret := range secrets {
-				message = strings.ReplaceAll(message, secret.Reveal(), secret.String())
+				if secret != "" { // which would be found between any two characters
+					message = strings.ReplaceAll(message, secret.Reveal(), secret.String())
+				}
 			}
 			return nil, errors.New(message)
 		}

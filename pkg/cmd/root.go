@@ -91,6 +91,10 @@ func NewCommand(env *Env) *cobra.Command {
 			newGenerateCommand(env),
 			newInspectCommand(env),
 		}},
+		{Message: "Trust and the Server Token:", Commands: []*cobra.Command{
+			newVerifyCommand(env, client),
+			newRotateCommand(env, client),
+		}},
 		{Message: "Settings and Information:", Commands: []*cobra.Command{
 			newVersionCommand(env, client),
 			newCompletionCommand(env),

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/term"
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
@@ -75,12 +77,52 @@ func (e *outputError) Unwrap() error { return e.err }
 // errNotConfirmed is returned where the user did not agree to what was asked.
 var errNotConfirmed = errors.New("not confirmed: nothing was changed")
 
+// canAsk tells whether there is a terminal to ask the user on.
+func (e *Env) canAsk() bool { return printers.IsTerminal(e.In) && printers.IsTerminal(e.ErrOut) }
+
+func errCannotAsk(what string) error {
+	return fmt.Errorf("there is no terminal to ask on: add --yes to %s", what)
+}
+
+// askSecret reads a line from the terminal that the terminal does not show.
+func (e *Env) askSecret(ctx context.Context, prompt string) (string, error) {
+	in, ok := e.In.(*os.File)
+	if !ok {
+		return "", errors.New("standard input is no terminal")
+	}
+	fd := int(in.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprint(e.ErrOut, prompt); err != nil {
+		return "", err
+	}
+	type answer struct {
+		line []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		line, err := term.ReadPassword(fd)
+		answers <- answer{line, err}
+	}()
+	defer e.note("")
+	select {
+	case <-ctx.Done():
+		// The reader is left behind, and with it a terminal without echo.
+		return "", errors.Join(context.Cause(ctx), term.Restore(fd, before))
+	case a := <-answers:
+		return string(a.line), a.err
+	}
+}
+
 // confirm asks on the terminal whether to do something, such as "delete all
 // tokens", and returns nil for a yes. Where there is no terminal to ask on, it
 // names the flag that answers instead.
 func (e *Env) confirm(ctx context.Context, what string) error {
-	if !printers.IsTerminal(e.In) || !printers.IsTerminal(e.ErrOut) {
-		return fmt.Errorf("there is no terminal to ask on: add --yes to %s", what)
+	if !e.canAsk() {
+		return errCannotAsk(what)
 	}
 	if _, err := fmt.Fprintf(e.ErrOut, "Do you want to %s? [y/N] ", printable(what)); err != nil {
 		return err

@@ -208,20 +208,20 @@ func Verify(ctx context.Context, server URL, t token.Token, opts Options) (Repor
 		opts.Observe(last)
 		return report, &StepError{Step: StepCredentials, Err: err}
 	}
-	last.Status, last.Detail = Passed, report.Finding.describe()
+	last.Status, last.Detail = Passed, "accepted: "+report.Finding.GoodFor()
 	opts.Observe(last)
 	return report, nil
 }
 
-// describe says what the accepted credentials are good for.
-func (f Finding) describe() string {
+// GoodFor says who can join with the accepted credentials.
+func (f Finding) GoodFor() string {
 	switch {
 	case f.JoinsServers() && f.JoinsAgents():
-		return "accepted: servers and agents can join"
+		return "servers and agents can join"
 	case f.JoinsServers():
-		return "accepted: servers can join; agents cannot, the cluster has an agent token of its own"
+		return "servers can join; agents cannot, the cluster has an agent token of its own"
 	case f.Servers.Verdict == Refused:
-		return "accepted: agents can join; servers cannot, it is the agent token's password"
+		return "agents can join; servers cannot, it is the agent token's password"
 	}
-	return "accepted: agents can join"
+	return "agents can join"
 }

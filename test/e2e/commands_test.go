@@ -397,7 +397,7 @@ func k3sValidates(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // clusterScoped are the kinds that scripts apply outside of any namespace.
-var clusterScoped = []string{"ClusterRole", "ClusterRoleBinding", "Namespace"}
+var clusterScoped = []string{"ClusterRole", "ClusterRoleBinding", "Namespace", "Node"}
 
 func apply(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg, "apply")

@@ -1,6 +1,7 @@
 // Package k3stest starts a real K3s control plane on the loopback interface,
 // for tests and for the demo. It needs neither root nor containers, only the
-// binary that `make k3s` builds.
+// binary that `make k3s` builds. Several servers of one cluster need root, and
+// the network of their own that [NewNetwork] makes.
 package k3stest
 
 import (
@@ -52,6 +53,12 @@ type Options struct {
 	// CustomCA starts the server with CAs that are intermediates of a private
 	// root, as K3s's documentation recommends, in place of self-signed ones.
 	CustomCA bool
+	// Host is where the server runs; nil is the loopback interface.
+	Host *Host
+	// Join is a server's URL: the server joins its cluster, over embedded etcd,
+	// and Token is that cluster's. A server that others join has "--cluster-init"
+	// in Args.
+	Join string
 }
 
 // Server is a running K3s server.
@@ -217,6 +224,17 @@ func (s *Server) writeTokens() error {
 
 // choosePorts draws the ports of the next start.
 func (s *Server) choosePorts() error {
+	if host := s.options.Host; host != nil {
+		// All ports are free there: the server takes those of its documentation.
+		s.port, s.controllerPort = 6443, 10257
+		s.URL = host.url(s.port)
+		s.SupervisorURL = s.URL
+		if s.Program == "rke2" {
+			s.supervisorPort = 9345
+			s.SupervisorURL = host.url(s.supervisorPort)
+		}
+		return nil
+	}
 	var err error
 	// The API takes its port and, with nodes on the same port, the one after.
 	if s.port, err = freePorts(2); err != nil {
@@ -264,8 +282,12 @@ draw:
 }
 
 // arguments are the command line of the server: only the control plane, all of
-// it on the loopback interface.
+// it on the loopback interface or on its own host.
 func (s *Server) arguments() []string {
+	name, address := "k3stest", "127.0.0.1"
+	if host := s.options.Host; host != nil {
+		name, address = host.Name, host.Address
+	}
 	args := []string{
 		"server",
 		"--config", s.configFile(),
@@ -273,10 +295,8 @@ func (s *Server) arguments() []string {
 		"--write-kubeconfig", s.Kubeconfig,
 		"--write-kubeconfig-mode", "0600",
 		"--https-listen-port", strconv.Itoa(s.port),
-		"--bind-address", "127.0.0.1",
-		"--node-ip", "127.0.0.1",
-		"--advertise-address", "127.0.0.1",
-		"--node-name", "k3stest",
+		"--node-ip", address,
+		"--node-name", name,
 		"--disable-agent",
 		// Without it a server that runs as root puts a kubeconfig link and a
 		// node password into the machine's /etc/rancher.
@@ -289,6 +309,12 @@ func (s *Server) arguments() []string {
 		"--disable-scheduler",
 		"--flannel-backend", "none",
 		"--kube-controller-manager-arg", "secure-port=" + strconv.Itoa(s.controllerPort),
+	}
+	if s.options.Host == nil {
+		args = append(args, "--bind-address", address, "--advertise-address", address)
+	}
+	if s.options.Join != "" {
+		args = append(args, "--server", s.options.Join)
 	}
 	if s.supervisorPort != 0 {
 		args = append(args, "--supervisor-port", strconv.Itoa(s.supervisorPort))
@@ -321,7 +347,11 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
-	command := exec.Command(s.options.Binary, s.arguments()...) //nolint:noctx // it outlives the start; ended by Stop
+	argv := append([]string{s.options.Binary}, s.arguments()...)
+	if s.options.Host != nil {
+		argv = s.options.Host.inside(argv)
+	}
+	command := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it outlives the start; ended by Stop
 	command.Dir = s.options.Dir
 	command.Stdout, command.Stderr = log, log
 	// Nothing of the caller's environment: K3S_* and KUBECONFIG would change
