@@ -44,12 +44,16 @@ func run() int {
 	})
 }
 
-// interruptible returns a context that the first SIGINT or SIGTERM cancels,
-// with cmd.Interrupted as the cause. The second ends the process as usual.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP (the
+// terminal is gone) cancels, with cmd.Interrupted as the cause. The second ends
+// the process as usual.
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case received := <-signals:

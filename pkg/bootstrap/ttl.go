@@ -33,8 +33,8 @@ func ParseTTL(s string) (time.Duration, error) {
 			return 0, fmt.Errorf("invalid duration %q: %s", s, goodTTL)
 		}
 		rest = tail
-		// Both are at most MaxTTL, so the sum does not overflow.
-		if total += term; term > MaxTTL || total > MaxTTL {
+		// Neither is longer than MaxTTL+1, so the sum does not overflow.
+		if total += term; total > MaxTTL {
 			return 0, fmt.Errorf("duration %q is longer than 100 years: %s", s, goodTTL)
 		}
 	}

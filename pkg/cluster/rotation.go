@@ -112,15 +112,13 @@ func markBit(salt []byte, password token.Secret) bool {
 }
 
 // RotationConflictError says that somebody else has changed the record of a
-// rotation in the meantime.
-type RotationConflictError struct{ Err error }
+// rotation in the meantime. It is no error of the API, so that nobody shows the
+// API's words for it.
+type RotationConflictError struct{}
 
-func (e *RotationConflictError) Error() string {
+func (*RotationConflictError) Error() string {
 	return "somebody else rotates the server token at this moment, or has just changed the record of a rotation (ConfigMap kube-system/" + RotationRecord + "): wait for them, then try again"
 }
-
-// Unwrap returns what the API said.
-func (e *RotationConflictError) Unwrap() error { return e.Err }
 
 // RotationStore keeps the record of a rotation in the cluster: at most one at
 // a time. Whoever writes names the version that they have seen, so that of two
@@ -178,7 +176,7 @@ func (s *RotationStore) Remove(ctx context.Context, seen *Rotation) error {
 	case apierrors.IsNotFound(err):
 		return nil
 	case apierrors.IsConflict(err):
-		return &RotationConflictError{Err: err}
+		return &RotationConflictError{}
 	}
 	return err
 }
@@ -197,7 +195,7 @@ func (s *RotationStore) write(ctx context.Context, r Rotation, previous *Rotatio
 		configMap, err = s.client.Update(ctx, configMap, metav1.UpdateOptions{DryRun: tries})
 	}
 	if apierrors.IsAlreadyExists(err) || previous != nil && (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) {
-		return nil, &RotationConflictError{Err: err}
+		return nil, &RotationConflictError{}
 	}
 	if err != nil {
 		return nil, err

@@ -21,6 +21,9 @@ type Env struct {
 	genericiooptions.IOStreams
 	// Now is the clock.
 	Now func() time.Time
+	// Sleep waits before a request is repeated, or returns the context's error
+	// if that ends earlier; nil for real time.
+	Sleep func(context.Context, time.Duration) error
 	// Random is a source fit for secrets, safe for use from several
 	// goroutines: crypto/rand.Reader.
 	Random io.Reader

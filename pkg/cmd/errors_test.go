@@ -98,11 +98,11 @@ func TestFailuresOfManyTokens(t *testing.T) {
 		t.Error("a success is a failure")
 	}
 	for _, f := range []*failures{strict, lenient} {
-		if f.add("abcdef", notFound) || f.add("abcdef", errors.New("plain")) || f.add("abcdef", Interrupted{130}) || f.add("ghijkl", Interrupted{130}) {
+		if f.add("abcdef", notFound) || f.add("abcdef", errors.New("plain")) || f.add("abcdef", Interrupted{130}) || f.add("ghijkl", Interrupted{130}) || f.add("mnopqr", fmt.Errorf("Delete: %w", context.Canceled)) {
 			t.Error("a failure is a success")
 		}
 	}
-	tail := []string{`error: token "abcdef": plain`, "error: interrupted: 2 tokens left as they were"}
+	tail := []string{`error: token "abcdef": plain`, "error: interrupted: 2 tokens left as they were", "error: interrupted before the server answered for 1 token: see with list what became of them"}
 	if got, want := report(lenient.err()), tail; !slices.Equal(got, want) {
 		t.Errorf("it says %q, want %q", got, want)
 	}

@@ -14,8 +14,8 @@ type failures struct {
 	ignoreNotFound bool
 
 	errs    []error
-	undone  int   // tokens that an interrupt left as they were
-	because error // the interrupt
+	undone  int // tokens that an interrupt left as they were
+	unknown int // tokens for which it came before the server's answer
 }
 
 // add records what became of a token, and tells whether that was well.
@@ -28,9 +28,8 @@ func (f *failures) add(name string, err error) bool {
 	case f.ignoreNotFound && apierrors.IsNotFound(err):
 	case errors.As(err, &interrupted):
 		f.undone++
-		f.because = err
 	case errors.Is(err, context.Canceled):
-		f.errs = append(f.errs, fmt.Errorf("token %q: interrupted before the server answered: see with list what became of it", name))
+		f.unknown++
 	case errors.As(err, &status):
 		// The API's errors name the Secret themselves.
 		f.errs = append(f.errs, err)
@@ -40,10 +39,14 @@ func (f *failures) add(name string, err error) bool {
 	return false
 }
 
-// err returns all failures, and how many tokens an interrupt left undone.
+// err returns all failures, and what is to be said of an interrupt.
 func (f *failures) err() error {
+	errs := f.errs
 	if f.undone > 0 {
-		return errors.Join(append(f.errs, fmt.Errorf("%w: %s left as they were", f.because, countTokens(f.undone)))...)
+		errs = append(errs, fmt.Errorf("interrupted: %s left as they were", countTokens(f.undone)))
 	}
-	return errors.Join(f.errs...)
+	if f.unknown > 0 {
+		errs = append(errs, fmt.Errorf("interrupted before the server answered for %s: see with list what became of them", countTokens(f.unknown)))
+	}
+	return errors.Join(errs...)
 }

@@ -153,6 +153,7 @@ func (c call) run(t *testing.T) outcome {
 	env := cmd.Env{
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(c.stdin), Out: &out, ErrOut: &stderr},
 		Now:       func() time.Time { return now },
+		Sleep:     func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 		Random:    &lockedReader{r: rand.NewChaCha8([32]byte{3})},
 		SystemCAs: func() (*x509.CertPool, error) { return x509.NewCertPool(), nil },
 		Build:     cmd.Build{Version: "v0.0.0-test"},

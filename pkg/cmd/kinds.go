@@ -230,6 +230,8 @@ func (v *Verification) detail() string {
 	return detail
 }
 
+const hashDiffers = "differs"
+
 // caHashResult says what became of the comparison of the hashes.
 func (v *Verification) caHashResult() string {
 	for _, step := range v.Steps {
@@ -238,7 +240,7 @@ func (v *Verification) caHashResult() string {
 		case step.Status == string(supervisor.Passed):
 			return "matches"
 		case step.Status == string(supervisor.Failed) && v.Token.CAHash != "":
-			return "differs"
+			return hashDiffers
 		default:
 			return "unverified"
 		}

@@ -68,17 +68,17 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 			the token without saying so. Keep the old token: snapshots of the datastore from
 			before the rotation cannot be restored without it.`),
 		Example: templates.Examples(`
-			# Rotate the server token of the context's cluster; asks before it does
-			kubectl k3s-token rotate --token-file node-token --new-token-output new-token
+			# What would be done, and whether the server is ready for it
+			kubectl k3s-token rotate --token-file node-token --dry-run=server
 
-			# What would be done, and whether all servers are ready for it
-			kubectl k3s-token rotate --token-file node-token --all-servers --dry-run=server
+			# Rotate the server token of the context's cluster; without --yes it asks
+			kubectl k3s-token rotate --token-file node-token --new-token-output new-token --yes
 
-			# Several servers: the first is told, all are checked; without a question
+			# Several servers: the first is told, and all are checked before
 			kubectl k3s-token rotate --token-file node-token --new-token-output new-token --yes \
 			  --server https://10.0.0.1:6443 --server https://10.0.0.2:6443 --server https://10.0.0.3:6443
 
-			# When all are restarted: does every server answer to the new token?
+			# When all are restarted: does every server answer to the new token alone?
 			kubectl k3s-token verify --all-servers --token-file new-token --old-token-file node-token`),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -269,8 +269,7 @@ func (o *rotateOptions) rotate(ctx context.Context, plan *rotatePlan, delivery *
 	}
 	rotation := o.put(ctx, plan, hand)
 	if rotation.Outcome == supervisor.NotRotated {
-		return errors.Join(
-			fmt.Errorf("the server token was not rotated, and the old one holds: %w", rotation.Err),
+		return errors.Join(outcomeError("the server token was not rotated, and the old one holds", rotation.Err),
 			hand.takeBack(), o.unbegin(ctx, plan))
 	}
 	o.finish(ctx, plan, rotation.Outcome)
@@ -280,7 +279,16 @@ func (o *rotateOptions) rotate(ctx context.Context, plan *rotatePlan, delivery *
 		return failure
 	}
 	o.tellUnknown(plan, hand, rotation)
-	return errors.Join(failure, fmt.Errorf("it is not known whether the server token was rotated: %w", rotation.Err))
+	return errors.Join(failure, outcomeError("it is not known whether the server token was rotated", rotation.Err))
+}
+
+// outcomeError says how a rotation ended, and why. The reason is text from here
+// on: an interrupt has a wording of its own, in which the outcome is lost.
+func outcomeError(outcome string, reason error) error {
+	if errors.Is(reason, context.Canceled) {
+		reason = errors.New("interrupted before the server had answered")
+	}
+	return fmt.Errorf("%s: %v", outcome, reason) //nolint:errorlint // see above
 }
 
 // put sends the new token to the server. An interrupt waits a moment for the

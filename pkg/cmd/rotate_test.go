@@ -22,7 +22,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	clusterpkg "github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 	"github.com/k3s-token/kubectl-k3s-token/test/apitest"
 	"github.com/k3s-token/kubectl-k3s-token/test/supervisortest"
 )
@@ -124,27 +126,22 @@ func TestRotatePrintsTheNewTokenAndWhatIsLeftToDo(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t, 2, supervisortest.Options{})
 	got := r.rotate(t)
-	got.wants(t, 0, "K10", "")
 	password := r.printed(t, got.out)
 	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(password) || r.k3s.Password() != password {
 		t.Error("the printed token is not a generated one, or not the server's")
 	}
 	got.hidesOnStderr(t, password)
-	for _, want := range []string{
+	got.has(t, 0,
 		"1  download the CA bundle             ok",
 		"5  send the credentials               ok       the current token is the server token",
-		r.servers[1].URL + " answers to it as well.",
+		r.servers[1].URL+" answers to it as well.",
 		"Warning: the server is v1.31.1+k3s1, which has the bug k3s-io/k3s#12982",
-		"  2. Restart " + r.servers[0].URL + " first (systemctl restart k3s)",
-		"  3. Restart the other servers, one at a time: " + r.servers[1].URL + ".",
+		"  2. Restart "+r.servers[0].URL+" first (systemctl restart k3s)",
+		"  3. Restart the other servers, one at a time: "+r.servers[1].URL+".",
 		"  4. On every agent",
-		"kubectl k3s-token verify --all-servers --server " + r.servers[0].URL + " --server " + r.servers[1].URL + " --token-file NEW-TOKEN-FILE --old-token-file " + r.current + " --kubeconfig ",
+		"kubectl k3s-token verify --all-servers --server "+r.servers[0].URL+" --server "+r.servers[1].URL+" --token-file NEW-TOKEN-FILE --old-token-file "+r.current+" --kubeconfig ",
 		"Keep the old token",
-	} {
-		if !strings.Contains(got.stderr, want) {
-			t.Errorf("stderr lacks %q:\n%s", want, got.stderr)
-		}
-	}
+	)
 	if len(r.servers[0].Puts()) != 1 || len(r.servers[1].Puts()) != 0 {
 		t.Error("the PUT went elsewhere than to the first server, once")
 	}
@@ -155,6 +152,20 @@ func TestRotatePrintsTheNewTokenAndWhatIsLeftToDo(t *testing.T) {
 	}
 	if text := fmt.Sprint(record); strings.Contains(text, password) || strings.Contains(text, oldServerToken) {
 		t.Error("the record holds a token")
+	}
+}
+
+// has fails the test where the exit code is another, or stderr lacks one of the
+// texts.
+func (o outcome) has(t *testing.T, code int, texts ...string) {
+	t.Helper()
+	if o.code != code {
+		t.Errorf("exit code %d, want %d", o.code, code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(o.stderr, text) {
+			t.Errorf("stderr lacks %q:\n%s", text, o.stderr)
+		}
 	}
 }
 
@@ -292,40 +303,34 @@ func TestRotateTakesNewTokensThatAreAllowed(t *testing.T) {
 
 func TestRotateRefusesCurrentTokens(t *testing.T) {
 	t.Parallel()
-	r := newRotation(t, 2, supervisortest.Options{AgentPassword: agentToken, Bootstrap: []string{given}})
+	const hash = "HASH" // stands for the cluster's
 	for name, test := range map[string]struct {
 		current string
 		says    string
 		sent    bool
 	}{
-		"wrong":                     {current: r.k3s.Token(givenServerToken), says: "refuses the password", sent: true},
-		"an agent's password":       {current: r.k3s.Token(agentToken), says: "is the agent token's password", sent: true},
-		"an agent token":            {current: "K10" + r.k3s.CAHash + "::node:" + agentToken, says: "is an agent token"},
+		"wrong":                     {current: "K10" + hash + "::server:" + givenServerToken, says: "refuses the password", sent: true},
+		"an agent's password":       {current: "K10" + hash + "::server:" + agentToken, says: "is the agent token's password", sent: true},
+		"an agent token":            {current: "K10" + hash + "::node:" + agentToken, says: "is an agent token"},
 		"a bootstrap token":         {current: given, says: "is a bootstrap token"},
 		"of another CA":             {current: "K10" + strings.Repeat("ab", 32) + "::server:" + oldServerToken, says: "step 3"},
 		"malformed":                 {current: "K10ab::server:" + oldServerToken, says: "CA hash: it has 2 characters"},
 		"several lines":             {current: "a\nb", says: "several lines"},
-		"a bootstrap token in K10 ": {current: "K10" + r.k3s.CAHash + "::" + given, says: "is a bootstrap token"},
+		"a bootstrap token in K10 ": {current: "K10" + hash + "::" + given, says: "is a bootstrap token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(r.servers[0].Puts())
-			got := r.run(t, append([]string{"rotate", "--yes", "--server", r.servers[0].URL}, "--token-file", writeFile(t, "current", test.current))...)
+			t.Parallel()
+			r := newRotation(t, 2, supervisortest.Options{AgentPassword: agentToken, Bootstrap: []string{given}})
+			r.current = writeFile(t, "current", strings.ReplaceAll(test.current, hash, r.k3s.CAHash))
+			got := r.rotate(t)
 			got.wants(t, 1, "", test.says)
-			got.hides(t, oldServerToken)
 			got.hides(t, agentToken)
 			got.hides(t, secretPart)
-			if len(r.servers[0].Puts()) != before {
-				t.Error("it was sent")
-			}
-			if !test.sent && r.servers[0].SawCredentials() {
-				t.Error("the server saw credentials")
-			}
 			r.unrotated(t)
+			if r.servers[0].SawCredentials() != test.sent {
+				t.Errorf("credentials were sent: %v, want %v", !test.sent, test.sent)
+			}
 		})
-		if test.sent {
-			// The next test looks at credentials again.
-			r = newRotation(t, 2, supervisortest.Options{AgentPassword: agentToken, Bootstrap: []string{given}})
-		}
 	}
 }
 
@@ -384,7 +389,7 @@ func TestRotateLooksAtTheRecordOfAnEarlierRotation(t *testing.T) {
 		passes bool
 	}{
 		"through another server": {
-			says: through + "https://10.9.9.9:6443, begun 60m ago by joe, is not finished, and another one",
+			says: through + "https://10.9.9.9:6443, begun 1h ago by joe, is not finished, and another one",
 		},
 		"through another server, forced": {
 			args: func(*rotation) []string { return []string{"--force"} },
@@ -426,13 +431,22 @@ func TestRotateLooksAtTheRecordOfAnEarlierRotation(t *testing.T) {
 			},
 			says: "is finished on this server", passes: true,
 		},
-		"whose token is the current one, on all servers": {
+		"whose token is the current one, on the only server": {
 			record: func(r *rotation, data map[string]string) {
 				data["mark"] = markOf(oldServerToken)
 				r.SetNodes(node("a", "127.0.0.1"))
 			},
-			args: func(*rotation) []string { return []string{"--all-servers"} },
 			says: "is finished: every server answers to its token", passes: true,
+		},
+		"whose new token is given again": {
+			record: func(r *rotation, data map[string]string) {
+				data["server"], data["mark"] = r.servers[0].URL, markOf(givenServerToken)
+				if markKnows(data["mark"], oldServerToken) {
+					t.Error("the mark takes the old token for the new one: choose another seed")
+				}
+			},
+			args: func(*rotation) []string { return []string{"--new-token", givenServerToken} },
+			says: "This repeats " + through, passes: true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -447,9 +461,6 @@ func TestRotateLooksAtTheRecordOfAnEarlierRotation(t *testing.T) {
 			args := r.args()
 			if test.args != nil {
 				args = r.args(test.args(r)...)
-			}
-			if strings.Contains(name, "on all servers") {
-				args = r.throughNodes(t, args)
 			}
 			got := r.run(t, args...)
 			if !test.passes {
@@ -467,18 +478,17 @@ func TestRotateLooksAtTheRecordOfAnEarlierRotation(t *testing.T) {
 	}
 }
 
-// throughNodes makes the kubeconfig lead to the port of the first server, so
-// that the node at 127.0.0.1 is that server; the API is elsewhere then, which a
-// hook plays.
-func (r *rotation) throughNodes(t *testing.T, args []string) []string {
-	t.Helper()
-	t.Skip("replaced below")
-	return args
+// markOf returns a mark that takes the password for the new one.
+func markOf(password token.Secret) string {
+	mark, err := clusterpkg.NewMark(rand.NewChaCha8([32]byte{7}), "whatever it was before", password)
+	if err != nil {
+		panic(err)
+	}
+	return mark
 }
 
-// markOf returns a mark that takes the password for the new one.
-func markOf(password string) string {
-	return ""
+func markKnows(mark string, password token.Secret) bool {
+	return (&clusterpkg.Rotation{Mark: mark}).IsNew(password)
 }
 
 func node(name, address string) corev1.Node {
@@ -488,11 +498,544 @@ func node(name, address string) corev1.Node {
 	}
 }
 
-var _ = errors.Is
-var _ = context.Background
-var _ = rand.Int
-var _ sync.Mutex
-var _ = syscall.EPIPE
-var _ = pty.Open
-var _ = genericiooptions.NewTestIOStreamsDiscard
-var _ = cmd.Run
+func TestRotateReportsWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		puts    []supervisortest.Put
+		code    int
+		outcome string // in the record; empty for none
+		says    []string
+	}{
+		"cut before, then carried out": {
+			puts: []supervisortest.Put{supervisortest.CutBefore, supervisortest.CarryOut}, outcome: "rotated", says: []string{"The server token is rotated"},
+		},
+		"cut after, then carried out": {
+			puts: []supervisortest.Put{supervisortest.CutAfter, supervisortest.CarryOut}, outcome: "rotated", says: []string{"The server token is rotated"},
+		},
+		"cut within the answer, always": {
+			puts: []supervisortest.Put{supervisortest.CutWithin}, code: 1, outcome: "unknown",
+			says: []string{"it is not known whether the server token was rotated", "Keep both tokens", "which is safe: kubectl k3s-token rotate --server https://", "--new-token-file NEW-TOKEN-FILE"},
+		},
+		"busy, always": {
+			puts: []supervisortest.Put{supervisortest.Say(429, "")}, code: 1, says: []string{"was not rotated, and the old one holds: the server is too busy"},
+		},
+		"not ready, then carried out": {
+			puts: []supervisortest.Put{supervisortest.Say(503, "apiserver not ready"), supervisortest.CarryOut}, outcome: "rotated", says: []string{"The server token is rotated"},
+		},
+		"not ready, always": {
+			puts: []supervisortest.Put{supervisortest.Say(503, "apiserver not ready")}, code: 1, says: []string{"was not rotated, and the old one holds: the server is not ready"},
+		},
+		"refused": {
+			puts: []supervisortest.Put{supervisortest.Say(403, "forbidden")}, code: 1, says: []string{"was not rotated, and the old one holds"},
+		},
+		"failed within the server": {
+			puts: []supervisortest.Put{supervisortest.Say(500, "Internal error occurred: token error ID 01234")}, code: 1, outcome: "unknown",
+			says: []string{"token error ID 01234", "Do not repeat it", "journalctl -u k3s | grep 'token error ID 01234'", "/var/lib/rancher/k3s/server/token"},
+		},
+		"failed within the server, without an id": {
+			puts: []supervisortest.Put{supervisortest.Say(500, "")}, code: 1, outcome: "unknown", says: []string{"grep 'token error ID'"},
+		},
+	} {
+		for _, way := range []string{"printed", "in a file", "given"} {
+			t.Run(name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				r := newRotation(t, 1, supervisortest.Options{})
+				r.servers[0].OnPut(test.puts...)
+				file := filepath.Join(t.TempDir(), "new")
+				var more []string
+				switch way {
+				case "in a file":
+					more = []string{"--new-token-output", file}
+				case "given":
+					more = []string{"--new-token-file", writeFile(t, "next", givenServerToken)}
+				}
+				got := r.rotate(t, more...)
+				if got.code != test.code {
+					t.Errorf("exit code %d, want %d:\n%s", got.code, test.code, got.stderr)
+				}
+				for _, want := range test.says {
+					if way != "printed" {
+						want = strings.ReplaceAll(want, "NEW-TOKEN-FILE", "")
+					}
+					if !strings.Contains(got.stderr, want) {
+						t.Errorf("stderr lacks %q:\n%s", want, got.stderr)
+					}
+				}
+				if state := r.record()["state"]; state != test.outcome {
+					t.Errorf("the record says %q, want %q", state, test.outcome)
+				}
+				content, err := os.ReadFile(file)
+				kept := test.outcome != ""
+				switch {
+				case way == "in a file" && kept:
+					if got.out != "" || err != nil {
+						t.Errorf("stdout %q, and the file: %v", got.out, err)
+					}
+					r.printed(t, string(content))
+				case way == "in a file":
+					if err == nil || !strings.Contains(got.stderr, file+" was removed again") {
+						t.Errorf("the file is left, or its end is not told: %v\n%s", err, got.stderr)
+					}
+				case kept:
+					if password := r.printed(t, got.out); way == "given" && password != givenServerToken {
+						t.Error("another token than the given one is printed")
+					}
+				case got.out != "":
+					t.Error("a token is printed that is not in use")
+				}
+			})
+		}
+	}
+}
+
+func TestRotateTakesARecordBackToWhatItWas(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	r.otherRecord(func(data map[string]string) { data["server"] = r.servers[0].URL })
+	r.servers[0].OnPut(supervisortest.Say(403, "forbidden"))
+	r.rotate(t).wants(t, 1, "", "was not rotated")
+	if record := r.record(); record["by"] != "joe" || record["state"] != "rotated" {
+		t.Errorf("the record is %v", record)
+	}
+}
+
+func TestRotateNoticesBeforeItSendsAnythingThatTheTokenCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	gone, reader := closedPipe(t)
+	_ = reader
+	got := call{cluster: r.cluster, stdout: gone, args: r.args()}.run(t)
+	got.wants(t, 1, "", "could not be written out: broken pipe")
+	got = call{cluster: r.cluster, stdout: closedOutput{}, args: r.args()}.run(t)
+	got.wants(t, 1, "", "could not be written out: file already closed")
+	existing := writeFile(t, "existing", "precious")
+	r.rotate(t, "--new-token-output", existing).wants(t, 1, "", "--new-token-output: "+existing+" exists already")
+	r.rotate(t, "--new-token-output", filepath.Join(t.TempDir(), "no", "such")).wants(t, 1, "", "--new-token-output: ")
+	if content, _ := os.ReadFile(existing); string(content) != "precious" {
+		t.Error("the file was overwritten")
+	}
+	if requests := r.servers[0].Requests(); len(requests) > 0 {
+		t.Errorf("the server got %d requests", len(requests))
+	}
+	r.unrotated(t)
+}
+
+// closedPipe returns a pipe whose reader is gone.
+func closedPipe(t *testing.T) (*os.File, *os.File) {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reader.Close()
+	t.Cleanup(func() { _ = writer.Close() })
+	return writer, reader
+}
+
+type closedOutput struct{}
+
+func (closedOutput) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+func TestRotateSavesATokenThatCannotBePrinted(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		puts []supervisortest.Put
+		says string
+	}{
+		{"rotated", nil, "The server token is rotated"},
+		{"unknown", []supervisortest.Put{supervisortest.Say(500, "")}, "Keep both tokens"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Chdir(dir)
+			r := newRotation(t, 1, supervisortest.Options{})
+			r.servers[0].OnPut(test.puts...)
+			got := call{cluster: r.cluster, stdout: brokenWriter{syscall.ENOSPC}, args: r.args()}.run(t)
+			got.wants(t, 1, "", "it was saved to "+filepath.Join(dir, "k3s-new-server-token-"))
+			got.wants(t, 1, "", test.says)
+			files, _ := filepath.Glob(filepath.Join(dir, "k3s-new-server-token-*"))
+			if len(files) != 1 {
+				t.Fatalf("found %v", files)
+			}
+			content, err := os.ReadFile(files[0])
+			info, statErr := os.Stat(files[0])
+			if err != nil || statErr != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%v, %v, mode %v", err, statErr, info.Mode())
+			}
+			got.hidesOnStderr(t, r.printed(t, string(content)))
+		})
+	}
+	t.Run("given by the user, who has it", func(t *testing.T) {
+		dir := t.TempDir()
+		t.Chdir(dir)
+		r := newRotation(t, 1, supervisortest.Options{})
+		got := call{cluster: r.cluster, stdout: brokenWriter{syscall.ENOSPC}, args: r.args("--new-token", givenServerToken)}.run(t)
+		got.wants(t, 1, "", "no space left on device")
+		if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) > 0 {
+			t.Errorf("found %v", files)
+		}
+	})
+}
+
+func TestRotateInterruptedBeforeItIsSent(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	ctx, interrupt := interruptible(t)
+	r.Handle(func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+		if req.Method == http.MethodPost && req.Path == apitest.ConfigMapsPath && !req.DryRun() {
+			interrupt()
+			time.Sleep(50 * time.Millisecond)
+		}
+		return false
+	})
+	file := filepath.Join(t.TempDir(), "new")
+	got := call{cluster: r.cluster, ctx: ctx, args: r.args("--new-token-output", file)}.run(t)
+	got.wants(t, 130, "", "nothing was changed")
+	if len(r.servers[0].Puts()) > 0 || r.record() != nil {
+		t.Errorf("it was sent, or a record is left: %v", r.record())
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the file is left")
+	}
+}
+
+func TestRotateInterruptedWhileTheServerWorks(t *testing.T) {
+	t.Parallel()
+	t.Run("and answers soon", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		ctx, interrupt := interruptible(t)
+		r.servers[0].OnPut(func(s *supervisortest.Server, w http.ResponseWriter, req *http.Request) {
+			interrupt()
+			time.Sleep(200 * time.Millisecond)
+			supervisortest.CarryOut(s, w, req)
+		})
+		got := call{cluster: r.cluster, ctx: ctx, args: r.args()}.run(t)
+		got.wants(t, 0, "K10", "Interrupted while the server is rotating the token")
+		got.wants(t, 0, "K10", "The server token is rotated")
+		if r.printed(t, got.out) != r.k3s.Password() || r.record()["state"] != "rotated" {
+			t.Error("another token is printed, or the record is wrong")
+		}
+	})
+	t.Run("and refuses", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		ctx, interrupt := interruptible(t)
+		r.servers[0].OnPut(func(s *supervisortest.Server, w http.ResponseWriter, req *http.Request) {
+			interrupt()
+			time.Sleep(200 * time.Millisecond)
+			supervisortest.Say(403, "forbidden")(s, w, req)
+		})
+		got := call{cluster: r.cluster, ctx: ctx, args: r.args()}.run(t)
+		got.wants(t, 130, "K10", "The token that was printed is not in use: forget it.")
+	})
+	t.Run("and says nothing", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		ctx, interrupt := interruptible(t)
+		r.servers[0].OnPut(func(s *supervisortest.Server, w http.ResponseWriter, req *http.Request) {
+			interrupt()
+			supervisortest.HangAfter(s, w, req)
+		})
+		got := call{cluster: r.cluster, ctx: ctx, args: r.args()}.run(t)
+		got.wants(t, 130, "K10", "it is not known whether the server token was rotated")
+		if r.printed(t, got.out) != r.k3s.Password() || r.record()["state"] != "unknown" {
+			t.Error("another token is printed, or the record is wrong")
+		}
+	})
+}
+
+func TestRotateWithoutTheKubernetesAPI(t *testing.T) {
+	t.Parallel()
+	const warning = "no record of the rotation is looked for or left"
+	empty := writeFile(t, "kubeconfig", "apiVersion: v1\nkind: Config\n")
+	t.Run("no kubeconfig", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		got := offline(t, r.args("--kubeconfig", empty)...)
+		got.wants(t, 0, "K10", "Warning: there is no kubeconfig context: "+warning)
+		got.wants(t, 0, "K10", "kubectl k3s-token verify --server "+r.servers[0].URL+" --token-file")
+		if len(r.Requests()) > 0 {
+			t.Error("the API was asked")
+		}
+	})
+	t.Run("no kubeconfig and no server", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		offline(t, "rotate", "--yes", "--token-file", r.current, "--kubeconfig", empty).wants(t, 1, "", "name them with --server")
+		offline(t, "rotate", "--yes", "--token-file", r.current, "--kubeconfig", empty, "--all-servers").wants(t, 1, "", "name them with --server")
+	})
+	t.Run("an API that does not answer", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		r.Close()
+		got := r.rotate(t)
+		got.wants(t, 0, "K10", warning)
+		if r.record() != nil {
+			t.Error("there is a record")
+		}
+	})
+	t.Run("another cluster's", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		r.SetConfigMap("kube-root-ca.crt", map[string]string{"ca.crt": string(supervisortest.NewCluster(t, supervisortest.Options{}).Bundle)})
+		r.otherRecord(nil) // is none of ours
+		got := r.rotate(t)
+		got.wants(t, 0, "K10", "leads to another cluster, as the CA tells: "+warning)
+		if r.record()["by"] != "joe" {
+			t.Error("the other cluster's record was changed")
+		}
+	})
+	for _, verb := range []string{http.MethodGet, http.MethodPost} {
+		t.Run("an API that forbids "+verb, func(t *testing.T) {
+			t.Parallel()
+			r := newRotation(t, 1, supervisortest.Options{})
+			r.Handle(func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+				if req.Method != verb || !strings.HasPrefix(req.Path, apitest.ConfigMapsPath) || strings.HasSuffix(req.Path, "kube-root-ca.crt") {
+					return false
+				}
+				apitest.Reply(w, req, http.StatusForbidden, &metav1.Status{Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "not for you"})
+				return true
+			})
+			got := r.rotate(t)
+			got.wants(t, 1, "", "Error from server (Forbidden): not for you")
+			got.wants(t, 1, "", "or add --force to go without")
+			r.unrotated(t)
+			got = r.rotate(t, "--force")
+			got.wants(t, 0, "K10", "Warning: no record of the rotation is left: not for you")
+		})
+	}
+}
+
+func TestRotateOnlyOneOfTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	// Both have looked for a record before one is left.
+	var looked sync.WaitGroup
+	looked.Add(2)
+	r.Handle(func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+		if req.Method == http.MethodPost && req.Path == apitest.ConfigMapsPath && !req.DryRun() {
+			looked.Done()
+			looked.Wait()
+		}
+		return false
+	})
+	results := make([]outcome, 2)
+	var running sync.WaitGroup
+	for i := range results {
+		running.Go(func() {
+			results[i] = call{cluster: r.cluster, args: r.args(), random: rand.NewChaCha8([32]byte{byte(i)})}.run(t)
+		})
+	}
+	running.Wait()
+	winner := results[0]
+	loser := results[1]
+	if winner.code != 0 {
+		winner, loser = loser, winner
+	}
+	loser.wants(t, 1, "", "somebody else rotates the server token at this moment")
+	if winner.code != 0 || r.printed(t, winner.out) != r.k3s.Password() || len(r.servers[0].Puts()) != 1 {
+		t.Errorf("exit code %d, %d PUTs", winner.code, len(r.servers[0].Puts()))
+	}
+}
+
+func TestRotateOnRKE2(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{Program: "rke2", AgentPassword: agentToken})
+	r.SetVersion("v1.34.2+rke2r1")
+	got := r.rotate(t)
+	got.wants(t, 0, "K10", "/etc/rancher/rke2/config.yaml, /etc/systemd/system/rke2-server.service")
+	got.wants(t, 0, "K10", "The agents have a token of their own, and stay as they are.")
+	if strings.Contains(got.stderr, "12982") || strings.Contains(got.stderr, "On every agent") {
+		t.Errorf("stderr:\n%s", got.stderr)
+	}
+	if puts := r.servers[0].Puts(); len(puts) != 1 || puts[0].Path != "/v1-rke2/token" {
+		t.Errorf("got the PUTs %v", len(puts))
+	}
+}
+
+func TestRotateWarnsOfServersThatAreNotChecked(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	r.SetNodes(node("a", "127.0.0.1"), node("b", "10.0.0.2"), node("c", "10.0.0.3"))
+	r.rotate(t).wants(t, 0, "K10", "Warning: the cluster has 3 servers, and 1 is checked: add --all-servers")
+}
+
+func TestRotateDryRun(t *testing.T) {
+	t.Parallel()
+	t.Run("client", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		got := r.run(t, "rotate", "--token-file", r.current, "--dry-run=client", "--server", r.servers[0].URL)
+		got.wants(t, 0, "", "Nothing was sent")
+		if len(r.servers[0].Requests()) > 0 || len(r.Requests()) > 0 {
+			t.Error("something was sent")
+		}
+		r.run(t, "rotate", "--token-file", r.current, "--dry-run=client", "--new-token", "short").wants(t, 1, "", "weak")
+	})
+	t.Run("server", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 2, supervisortest.Options{})
+		file := filepath.Join(t.TempDir(), "new")
+		got := r.run(t, "rotate", "--token-file", r.current, "--dry-run=server", "--server", r.servers[0].URL, "--server", r.servers[1].URL, "--new-token-output", file)
+		got.wants(t, 0, "", "The server token was not rotated, and nothing was changed (server dry run).")
+		got.wants(t, 0, "", "Others:     "+r.servers[1].URL)
+		got.wants(t, 0, "", "New token:  generated, written to "+file+" before the server is told")
+		r.unrotated(t)
+		if _, err := os.Stat(file); err == nil {
+			t.Error("the file was written")
+		}
+	})
+}
+
+func TestRotatePrintsStructuredResults(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 2, supervisortest.Options{})
+	got := r.rotate(t, "-o", "json")
+	var result cmd.TokenRotation
+	if err := json.Unmarshal([]byte(got.out), &result); err != nil || got.code != 0 {
+		t.Fatalf("exit code %d, %v", got.code, err)
+	}
+	if result.Kind != "TokenRotation" || result.Outcome != "rotated" || result.Token != r.k3s.Token(r.k3s.Password()) ||
+		result.Server != r.servers[0].URL || len(result.Restart) != 2 || result.Restart[0] != r.servers[0].URL {
+		t.Error("the result is not what has happened")
+	}
+
+	r = newRotation(t, 1, supervisortest.Options{})
+	file := filepath.Join(t.TempDir(), "new")
+	got = r.rotate(t, "-o", "yaml", "--new-token-output", file)
+	got.wants(t, 0, "outcome: rotated", "Keep the old token")
+	got.hides(t, r.k3s.Password())
+
+	r = newRotation(t, 1, supervisortest.Options{})
+	r.servers[0].OnPut(supervisortest.Say(500, "token error ID 01234"))
+	got = r.rotate(t, "-o", "jsonpath={.outcome} {.errorID}")
+	got.wants(t, 1, "unknown 01234", "Keep both tokens")
+
+	r = newRotation(t, 1, supervisortest.Options{})
+	got = r.rotate(t, "-o", "go-template={{.nope.nope}}", "--allow-missing-template-keys=false")
+	got.wants(t, 1, "", "nope")
+	r.unrotated(t)
+}
+
+func TestRotateChecksTheCommandLine(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	s := r.servers[0].URL
+	for name, test := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no terminal, no --yes":    {[]string{"--token-file", r.current, "--server", s}, "there is no terminal to ask on: add --yes to rotate the server token"},
+		"no current token":         {[]string{"--yes", "--server", s}, "no current token given: use --token-file"},
+		"an argument":              {[]string{r.k3s.Token(oldServerToken)}, "takes no arguments"},
+		"two tokens from stdin":    {[]string{"--yes", "--token", "-", "--new-token", "-"}, "cannot both come from standard input"},
+		"two new tokens":           {[]string{"--yes", "--token-file", r.current, "--new-token", givenServerToken, "--new-token-file", "f"}, "none of the others can be"},
+		"a server that is no URL":  {[]string{"--yes", "--token-file", r.current, "--server", "k3s.example.com"}, "put https:// in front of it"},
+		"a server that is a token": {[]string{"--yes", "--token-file", r.current, "--server", r.k3s.Token(oldServerToken)}, "is a token"},
+		"an unknown format":        {[]string{"--yes", "--token-file", r.current, "-o", "table"}, "unknown output format"},
+		"a file that is not there": {[]string{"--yes", "--token-file", "no-such-file"}, "the current token: open no-such-file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := r.run(t, append([]string{"rotate"}, test.args...)...)
+			got.wants(t, 1, "", test.says)
+			got.hides(t, oldServerToken)
+			got.hides(t, givenServerToken)
+		})
+	}
+	if len(r.servers[0].Requests()) > 0 {
+		t.Error("something was sent")
+	}
+}
+
+func TestRotateReadsTheCurrentTokenFromStandardInput(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	got := call{cluster: r.cluster, stdin: oldServerToken + "\n", args: []string{"rotate", "-y", "-t", "-", "-s", r.servers[0].URL}}.run(t)
+	got.wants(t, 0, "K10", "compare it with the token's        ok       the token has none; the server's is that of the context's cluster")
+	got.hides(t, oldServerToken)
+}
+
+// onTerminal runs the program with all streams on a terminal, where keys are
+// typed each time that a prompt appears.
+func (r *rotation) onTerminal(ctx context.Context, t *testing.T, prompts [][2]string, args ...string) (code int, shown string) {
+	t.Helper()
+	screen, tty, err := pty.Open()
+	if err != nil {
+		t.Skipf("no terminal: %v", err)
+	}
+	var out buffer
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := screen.Read(b)
+			_, _ = out.Write(b[:n])
+			for len(prompts) > 0 && strings.Contains(out.String(), prompts[0][0]) {
+				if prompts[0][1] != "" {
+					// A prompt without echo turns the echo off a moment later.
+					time.Sleep(200 * time.Millisecond)
+					_, _ = io.WriteString(screen, prompts[0][1])
+				}
+				prompts = prompts[1:]
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	code = cmd.Run(ctx, append([]string{"kubectl-k3s_token", "rotate", "--kubeconfig", r.kubeconfig}, args...), cmd.Env{
+		IOStreams: genericiooptions.IOStreams{In: tty, Out: tty, ErrOut: tty},
+		Now:       func() time.Time { return now },
+		Random:    &lockedReader{r: rand.NewChaCha8([32]byte{3})},
+	})
+	time.Sleep(50 * time.Millisecond)
+	_ = tty.Close()
+	_ = screen.Close()
+	reading.Wait()
+	return code, strings.ReplaceAll(out.String(), "\r\n", "\n")
+}
+
+func TestRotateAsksOnATerminal(t *testing.T) {
+	t.Parallel()
+	const question = "Do you want to rotate the server token of test ("
+	t.Run("yes", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		code, shown := r.onTerminal(t.Context(), t, [][2]string{{"Current server token: ", r.k3s.Token(oldServerToken) + "\n"}, {"[y/N]", "y\n"}}, "--server", r.servers[0].URL)
+		if code != 0 || !strings.Contains(shown, question) || !strings.Contains(shown, r.k3s.Token(r.k3s.Password())) {
+			t.Errorf("exit code %d; on the terminal:\n%s", code, shown)
+		}
+		if strings.Contains(shown, oldServerToken) {
+			t.Error("the terminal shows the current token")
+		}
+	})
+	t.Run("no", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		code, shown := r.onTerminal(t.Context(), t, [][2]string{{"[y/N]", "\n"}}, "--server", r.servers[0].URL, "--token-file", r.current)
+		if code != 1 || !strings.Contains(shown, "not confirmed: nothing was changed") {
+			t.Errorf("exit code %d; on the terminal:\n%s", code, shown)
+		}
+		r.unrotated(t)
+	})
+	t.Run("nothing", func(t *testing.T) {
+		t.Parallel()
+		r := newRotation(t, 1, supervisortest.Options{})
+		code, shown := r.onTerminal(t.Context(), t, [][2]string{{"Current server token: ", "\n"}}, "--server", r.servers[0].URL)
+		if code != 1 || !strings.Contains(shown, "the current token: it is empty") {
+			t.Errorf("exit code %d; on the terminal:\n%s", code, shown)
+		}
+	})
+}
+
+func TestRotateKnowsWhatItSendsIsWhole(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	got := r.rotate(t)
+	puts := r.servers[0].Puts()
+	var body map[string]string
+	if err := json.Unmarshal(puts[0].Body, &body); err != nil || len(body) != 1 || body["newToken"] != r.printed(t, got.out) {
+		t.Errorf("the body is not {newToken: <the password>}: %v", errors.Join(err))
+	}
+}

@@ -54,7 +54,7 @@ type supervisorFlags struct {
 func (f *supervisorFlags) addFlags(cmd *cobra.Command, which string) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.servers, "server", "s", nil, "K3s server as nodes dial it, such as https://k3s.example.com:6443; may be repeated. Not the Kubernetes API, as kubectl's flag of that name: that is the context's. (default "+envServer+", or the context's server)")
-	flags.BoolVar(&f.allServers, "all-servers", false, "All control-plane nodes of the context's cluster, by their internal addresses.")
+	flags.BoolVar(&f.allServers, "all-servers", false, "All server nodes (control plane, etcd) of the context's cluster, by their internal addresses.")
 	flags.StringVarP(&f.token, "token", "t", "", capital(which)+`, as TOKEN; "-" reads it from standard input. Not a bearer token for the Kubernetes API, as kubectl's flag of that name. (default `+envToken+`)`)
 	flags.StringVar(&f.tokenFile, "token-file", "", "File that holds "+which+".")
 	flags.BoolVar(&f.trustServer, flagTrustServer, false, "Send a token without a CA hash to a server that nothing tells from an impostor, as a joining node would.")
@@ -138,6 +138,7 @@ func (f *supervisorFlags) toSupervisors(env *Env) (*supervisors, error) {
 		UserAgent:        conn.config.UserAgent,
 		Timeout:          conn.config.Timeout,
 		Now:              env.Now,
+		Sleep:            env.Sleep,
 	}
 	if s.options.Proxy == nil {
 		s.options.Proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)

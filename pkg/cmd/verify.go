@@ -251,7 +251,7 @@ func (o *verifyOptions) runSeveral(ctx context.Context, urls []supervisor.URL, f
 		}
 	}
 	if o.allServers {
-		o.settleRotation(ctx, bad == 0)
+		o.settleRotation(ctx, items)
 	}
 	if bad > 0 {
 		return fmt.Errorf("the token is not good on %d of %d servers", bad, len(items))
@@ -277,7 +277,12 @@ func (o *verifyOptions) print(items []Verification) ([]byte, error) {
 	}
 	for i := range items {
 		v := &items[i]
-		cells := []any{v.Server, v.Verdict, v.caHashResult(), printable(v.detail())}
+		detail := v.detail()
+		if v.caHashResult() == hashDiffers {
+			// The two hashes would fill the screen.
+			detail = strings.TrimSuffix("the server's CA is not the token's; "+v.Hint, "; ")
+		}
+		cells := []any{v.Server, v.Verdict, v.caHashResult(), printable(detail)}
 		if o.oldToken != nil {
 			cells = slices.Insert(cells, 2, any(orNone(v.OldToken)))
 		}
@@ -341,9 +346,13 @@ func (o *verifyOptions) verify(ctx context.Context, url supervisor.URL, facts *c
 	v.Remote, v.Distribution, v.CAHash = report.Remote, string(report.Distribution), report.CAHash
 	v.JoinsAgents, v.JoinsServers = report.Finding.JoinsAgents(), report.Finding.JoinsServers()
 	v.Verdict = verdictOf(report, err)
-	if err == nil {
+	var notAccepted *supervisor.NotAcceptedError
+	switch {
+	case err == nil:
 		v.Reason = report.Finding.GoodFor()
-	} else {
+	case errors.As(err, &notAccepted):
+		v.Reason = notAccepted.Error()
+	default:
 		v.Reason, v.Hint = splitHint(err)
 	}
 	switch {
@@ -486,10 +495,16 @@ func (f *contextFacts) otherCluster(err error) string {
 }
 
 // settleRotation removes the record of a rotation once all servers accept the
-// new token, and says so where they do not.
-func (o *verifyOptions) settleRotation(ctx context.Context, accepted bool) {
-	if o.token.Type() != token.Server && o.token.Type() != token.Password {
+// new server token, and says so where they do not.
+func (o *verifyOptions) settleRotation(ctx context.Context, items []Verification) {
+	refused := func(v Verification) bool { return !v.good() }
+	notServers := func(v Verification) bool { return !v.JoinsServers }
+	complete := !slices.ContainsFunc(items, refused)
+	switch t := o.token.Type(); {
+	case t == token.Bootstrap, t == token.Agent:
 		return
+	case complete && slices.ContainsFunc(items, notServers):
+		return // the agent token's password, which says nothing of the server token
 	}
 	store := cluster.NewRotationStore(o.supervisors.conn.core)
 	record, err := store.Get(ctx)
@@ -502,7 +517,7 @@ func (o *verifyOptions) settleRotation(ctx context.Context, accepted bool) {
 	}
 	about := fmt.Sprintf("the rotation of the server token through %s, begun %s", record.Server, fromNow(record.Started, o.env.Now()))
 	switch {
-	case !accepted:
+	case !complete:
 		o.env.warn("%s, is not finished: restart each server that does not accept the new token, one after the other, and run this again", about)
 	case !record.IsNew(o.token.Secret):
 		o.env.warn("%s, is not finished: this is the token from before it, and no server has been restarted with the new one", about)

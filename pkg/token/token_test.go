@@ -234,7 +234,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	leaks := func(printed string) bool {
 		printed = strings.ToLower(printed)
 		return strings.Contains(printed, hidden) || strings.Contains(printed, fmt.Sprintf("%x", hidden)) ||
-			strings.Contains(printed, fmt.Sprintf("% x", hidden)) || strings.Contains(printed, strings.Trim(fmt.Sprint([]byte(hidden)), "[]"))
+			strings.Contains(printed, fmt.Sprintf("% x", hidden)) || strings.Contains(printed, strings.Trim(fmt.Sprintf("%d", []byte(hidden)), "[]"))
 	}
 	for name, value := range values {
 		t.Run(name, func(t *testing.T) {

@@ -17,11 +17,12 @@ import (
 )
 
 const (
-	// ConfigMapsPath is where the ConfigMaps of kube-system are, NodesPath
-	// where the nodes are, and ReviewsPath where clients ask who they are.
+	// ConfigMapsPath is where the ConfigMaps of kube-system are.
 	ConfigMapsPath = "/api/v1/namespaces/kube-system/configmaps"
-	NodesPath      = "/api/v1/nodes"
-	ReviewsPath    = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+	// NodesPath is where the nodes are.
+	NodesPath = "/api/v1/nodes"
+	// ReviewsPath is where clients ask who they are.
+	ReviewsPath = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 	// User is who the server takes every client for.
 	User = "jane"

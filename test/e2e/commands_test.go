@@ -55,6 +55,7 @@ const (
 //	connect-proxy                start an HTTP proxy: $CONNECT_PROXY
 //	proxied-requests             it was used since the last look; with ! it was not
 //	silence                      start a server that never says anything: $SILENT_URL
+//	restart FILE                 restart the server with the server token in the file
 //	terminal [-in=FILE] COMMAND ARG...   run on a terminal, which FILE types into; what it shows is stdout
 //	mode FILE MODE               the file has these permissions, such as 0600
 //	sleep DURATION
@@ -75,6 +76,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"connect-proxy":      startConnectProxy,
 	"proxied-requests":   proxiedRequests,
 	"silence":            silence,
+	"restart":            restart,
 	"terminal":           terminal,
 	"mode":               mode,
 	"sleep":              sleep,
@@ -479,6 +481,14 @@ func api(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = ts.Stdout().Write(answer)
 	ts.Check(err)
+}
+
+func restart(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg, "restart")
+	usage(ts, args, 1, 1, "restart FILE")
+	server := scriptServer(ts)
+	ts.Check(server.SetToken(k3stest.TokenCredentials(readToken(ts, args[0])).Password))
+	ts.Check(server.Restart(context.Background()))
 }
 
 func terminal(ts *testscript.TestScript, neg bool, args []string) {

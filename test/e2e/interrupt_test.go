@@ -7,7 +7,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -177,4 +180,64 @@ func TestInterruptedDeleteSaysWhatIsGone(t *testing.T) {
 		t.Error("no run was interrupted: the delays are too long")
 	}
 	t.Logf("%d of %d runs interrupted", interrupted, interruptions)
+}
+
+// TestInterruptedRotateNeverLosesTheNewToken ends rotate at all moments, by
+// each signal. Whatever the server has on its disk then, the user has as well.
+func TestInterruptedRotateNeverLosesTheNewToken(t *testing.T) {
+	requireBuilt(t, "k3s")
+	server := startOwn(t, k3stest.Options{Token: firstPassword})
+	o := newOperator(t, server)
+	current, err := server.ServerToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"rotate", "--yes", "--force", "--token-file", filepath.Join(o.dir, o.file(t, "old", current)), "--new-token-output"}
+	interrupted, changed := 0, 0
+	for i, delay := range moments(600 * time.Millisecond) {
+		before, err := server.ServerToken()
+		if err != nil {
+			t.Fatal(err)
+		}
+		signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL}[i%4]
+		file := filepath.Join(o.dir, "new-"+strconv.Itoa(i))
+		// Only a file is safe from SIGKILL.
+		toFile := i%2 == 1
+		run := append(args[:len(args):len(args)], file)
+		if !toFile {
+			run = args[:len(args)-1]
+		}
+		got := runInterrupted(t, server, signal, delay, run...)
+		time.Sleep(300 * time.Millisecond) // the server ends what it has begun
+		after, err := server.ServerToken()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := strings.TrimSpace(got.stdout)
+		if content, err := os.ReadFile(file); err == nil {
+			kept = strings.TrimSpace(string(content))
+		}
+		switch got.exitCode {
+		case 0:
+		case 128 + int(signal):
+			interrupted++
+		default:
+			t.Errorf("%v after %v: exit code %d; stderr:\n%s", signal, delay, got.exitCode, hidePasswords(got.stderr))
+		}
+		if after != before {
+			changed++
+			if kept != after {
+				t.Errorf("%v after %v: the server has a token that the user does not have; stderr:\n%s", signal, delay, hidePasswords(got.stderr))
+			}
+		} else if got.exitCode == 0 {
+			t.Errorf("%v after %v: exit code 0, and the server has its old token", signal, delay)
+		}
+		if signal != syscall.SIGKILL && after == before && kept != "" && !strings.Contains(got.stderr, "not in use") && !strings.Contains(got.stderr, "Keep both tokens") {
+			t.Errorf("%v after %v: a token that is not in use is left; stderr:\n%s", signal, delay, hidePasswords(got.stderr))
+		}
+	}
+	if interrupted == 0 || changed == 0 {
+		t.Errorf("%d runs were interrupted, and %d have changed the token: the delays are wrong", interrupted, changed)
+	}
+	t.Logf("%d of %d runs interrupted, %d have changed the token", interrupted, interruptions, changed)
 }

@@ -64,6 +64,18 @@ func TestScriptsRKE2(t *testing.T) {
 	runScripts(t, filepath.Join("testdata", "script-rke2"), k3stest.Options{Program: "rke2"})
 }
 
+// TestScriptsAgentToken runs what is different where agents have a token of
+// their own.
+func TestScriptsAgentToken(t *testing.T) {
+	runScripts(t, filepath.Join("testdata", "script-agenttoken"), k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
+}
+
+// TestScriptsRotate runs what changes a server's token, on a server that no
+// other test uses.
+func TestScriptsRotate(t *testing.T) {
+	runScripts(t, filepath.Join("testdata", "script-rotate"), k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
+}
+
 // fixtures are the servers and helpers that tests share.
 type fixtures struct {
 	interrupted chan struct{}

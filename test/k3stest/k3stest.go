@@ -368,6 +368,23 @@ func (s *Server) start(ctx context.Context) (err error) {
 		}
 		return fmt.Errorf("%s server did not come up: %w\nend of its log:\n%s", s.Program, err, tail)
 	}
+	return s.pointKubeconfig()
+}
+
+// pointKubeconfig has the kubeconfig of a server on a host of its own lead
+// there: as K3s writes it, it is for use on that host.
+func (s *Server) pointKubeconfig() error {
+	if s.options.Host == nil {
+		return nil
+	}
+	content, err := os.ReadFile(s.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("read the server's kubeconfig: %w", err)
+	}
+	content = bytes.ReplaceAll(content, []byte(loopbackURL(s.port)), []byte(s.URL))
+	if err := os.WriteFile(s.Kubeconfig, content, 0o600); err != nil {
+		return fmt.Errorf("write the server's kubeconfig: %w", err)
+	}
 	return nil
 }
 

@@ -70,6 +70,9 @@ func (w *Network) Host(n int) *Host {
 	return &Host{Name: "s" + strconv.Itoa(n), Address: w.address(n), namespace: w.names[n]}
 }
 
+// Machine is the address on the network of the machine itself.
+func (w *Network) Machine() string { return w.address(0) }
+
 // Close takes the network away. What runs on its hosts is to be stopped before.
 func (w *Network) Close() error {
 	var errs []error
