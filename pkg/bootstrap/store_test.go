@@ -865,6 +865,7 @@ func TestAnInterruptOfALookIsItsError(t *testing.T) {
 	api.Handle(func(_ http.ResponseWriter, r *http.Request, _ apitest.Request) bool {
 		cancel(interrupted)
 		<-r.Context().Done()
+		apitest.Cut()
 		return true
 	})
 	if _, err := store.Extend(ctx, refs(t, "abcdef")[0], now); !errors.Is(err, interrupted) {

@@ -167,6 +167,8 @@ func FromSecret(secret *corev1.Secret) *Token {
 		}
 	}
 	switch {
+	case secret.DeletionTimestamp != nil:
+		complain("the Secret is being deleted")
 	case t.ID == "":
 		complain("token-id is missing")
 	case !token.IsID(t.ID):

@@ -6,8 +6,8 @@ package cluster
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -58,14 +58,7 @@ func (e *NoCAError) Unwrap() error { return e.ConfigMap }
 // ReadCAFile takes the CA from a file, such as a copy of the server's
 // server/tls/server-ca.crt. The bytes count as they are.
 func ReadCAFile(name string, now time.Time) (CA, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return CA{}, err
-	}
-	if info.Size() > maxBundle {
-		return CA{}, fmt.Errorf("%s has %d bytes, more than any CA bundle (%d)", name, info.Size(), maxBundle)
-	}
-	bundle, err := os.ReadFile(name) //nolint:gosec // reading the file that the user names is the point
+	bundle, err := readBundle(name)
 	if err != nil {
 		return CA{}, err
 	}
@@ -162,12 +155,24 @@ func kubeconfigBundle(config *rest.Config) ([]byte, error) {
 	if len(config.CAData) > 0 || config.CAFile == "" {
 		return config.CAData, nil
 	}
-	bundle, err := os.ReadFile(config.CAFile)
+	bundle, err := readBundle(config.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("the kubeconfig's certificate-authority: %w", err)
 	}
-	if len(bundle) > maxBundle {
-		return nil, errors.New("the kubeconfig's certificate-authority is larger than any CA bundle")
-	}
 	return bundle, nil
+}
+
+// readBundle reads a file that may be a pipe, as in --ca-file <(ssh ...), and
+// bounds what it takes from it.
+func readBundle(name string) ([]byte, error) {
+	file, err := os.Open(name) //nolint:gosec // reading the file that the user names is the point
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	bundle, err := io.ReadAll(io.LimitReader(file, maxBundle+1))
+	if err == nil && len(bundle) > maxBundle {
+		err = fmt.Errorf("%s is larger than any CA bundle (over %d bytes)", name, maxBundle)
+	}
+	return bundle, err
 }

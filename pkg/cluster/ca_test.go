@@ -262,7 +262,7 @@ func TestReadCAFileNamesWhatIsWrong(t *testing.T) {
 		dir:                                   "is a directory",
 		write("empty", nil):                   "no PEM certificate found",
 		write("garbage", []byte("x")):         "no PEM certificate found",
-		write("large", make([]byte, 1<<20+1)): "more than any CA bundle",
+		write("large", make([]byte, 1<<20+1)): "larger than any CA bundle",
 		write("largest", make([]byte, 1<<20)): "no PEM certificate found",
 		write("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")): "certificate 1 of the bundle",
 	} {

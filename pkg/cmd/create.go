@@ -137,6 +137,9 @@ func (f *createFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*c
 			Usages:      dedupe(f.usages),
 		},
 	}
+	if err := refuseEmpty(cmd, "ca-file", "output-file", "url"); err != nil {
+		return nil, err
+	}
 	var err error
 	if o.expiry, err = f.expiry.toExpiry(cmd); err != nil {
 		return nil, err

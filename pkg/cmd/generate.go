@@ -38,7 +38,10 @@ func newGenerateCommand(env *Env) *cobra.Command {
 			# In secure format, for a CA that exists already
 			kubectl k3s-token generate --ca-file server-ca.crt`),
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd, "ca-file"); err != nil {
+				return err
+			}
 			options, err := flags.toOptions(env)
 			if err != nil {
 				return err

@@ -25,6 +25,17 @@ func readLimited(r io.Reader) (string, error) {
 	return string(b), err
 }
 
+// refuseEmpty refuses flags that are given without a value, as happens where a
+// script's variable is not set.
+func refuseEmpty(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return fmt.Errorf("--%s is empty: give it a value, or leave it out", name)
+		}
+	}
+	return nil
+}
+
 // noArguments is cobra.NoArgs, but for not repeating what may be a token.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {

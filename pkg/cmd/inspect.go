@@ -37,7 +37,10 @@ func newInspectCommand(env *Env) *cobra.Command {
 			# Does the token belong to that CA?
 			kubectl k3s-token inspect --token-file node-token --ca-file server-ca.crt`),
 		Args: atMostOneToken,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := refuseEmpty(cmd, "token-file", "ca-file"); err != nil {
+				return err
+			}
 			options, err := flags.toOptions(env, args)
 			if err != nil {
 				return err

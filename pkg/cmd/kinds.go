@@ -171,7 +171,7 @@ func bootstrapName(t *bootstrap.Token) string {
 	return bootstrap.SecretName(t.ID)
 }
 
-// newTokenList returns one token as itself, several as a list.
+// newTokenList returns the list of the tokens.
 func newTokenList(tokens []BootstrapToken) *BootstrapTokenList {
 	return &BootstrapTokenList{TypeMeta: typeMeta("BootstrapTokenList"), Items: tokens}
 }

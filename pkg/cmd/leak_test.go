@@ -99,3 +99,22 @@ func TestVerbosityZeroLogsNothing(t *testing.T) {
 	c.run(t, "list", "-v=-1").wants(t, 0, "", "No bootstrap tokens found.\n")
 	c.run(t, "list", "-v=many").wants(t, 1, "", "error: invalid argument \"many\"")
 }
+
+// The printers put what they were given into their errors.
+func TestATemplatesErrorHoldsNoSecret(t *testing.T) {
+	for _, template := range []string{"jsonpath={.token[?(@.x)]}", "jsonpath={.nothing}", "go-template={{.token.nothing}}"} {
+		for _, kind := range []string{"bootstrap", "server"} {
+			// The random source is the same each time.
+			drawn := strings.TrimSpace(offline(t, "generate", "--type", kind).out)
+			secret := drawn[strings.Index(drawn, ".")+1:]
+			got := offline(t, "generate", "--type", kind, "--allow-missing-template-keys=false", "-o", template)
+			got.wants(t, 1, "", "error executing ")
+			if len(secret) < 16 || shows(got.stderr, secret) {
+				t.Errorf("%s of a %s token: the error shows the secret", template, kind)
+			}
+			if strings.Contains(got.stderr, "object given") || strings.Count(got.stderr, "\n") != 1 {
+				t.Errorf("%s of a %s token: the error has %d lines", template, kind, strings.Count(got.stderr, "\n"))
+			}
+		}
+	}
+}

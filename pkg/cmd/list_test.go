@@ -201,6 +201,7 @@ func TestAnInterruptEndsList(t *testing.T) {
 	c.Handle(func(_ http.ResponseWriter, r *http.Request, _ apitest.Request) bool {
 		interrupt()
 		<-r.Context().Done()
+		apitest.Cut()
 		return true
 	})
 	got := call{cluster: c, ctx: ctx, args: []string{"list"}}.run(t)

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,9 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token verify --all-servers --token-file new-token --old-token-file node-token`),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd, "token", "token-file", "new-token", "new-token-file", flagNewTokenOutput); err != nil {
+				return err
+			}
 			options, err := flags.toOptions(cmd, env)
 			if err != nil {
 				return err
@@ -230,8 +234,7 @@ func (o *rotateOptions) run(ctx context.Context) error {
 		return unchanged(err)
 	}
 	defer plan.session.Close()
-	// A template that does not fit the result is found out now.
-	if _, err := o.print(plan, supervisor.Rotation{Outcome: supervisor.Rotated}); err != nil {
+	if err := o.tryPrint(plan); err != nil {
 		return err
 	}
 	o.describe(plan)
@@ -245,6 +248,19 @@ func (o *rotateOptions) run(ctx context.Context) error {
 		}
 	}
 	return o.rotate(ctx, plan, delivery)
+}
+
+// tryPrint finds out, before there is a result, that a template does not fit it,
+// or does not show a token that nobody else knows.
+func (o *rotateOptions) tryPrint(plan *rotatePlan) error {
+	result, err := o.print(plan, supervisor.Rotation{Outcome: supervisor.Rotated})
+	if err != nil {
+		return err
+	}
+	if o.given == "" && o.flags.newTokenOutput == "" && !bytes.Contains(result, []byte(o.next.Token().Secret.Reveal())) {
+		return fmt.Errorf("--output=%s leaves out the new token, which nobody else knows: add .token to it, or --%s FILE", o.flags.output.format, flagNewTokenOutput)
+	}
+	return nil
 }
 
 // unchanged says of a failure that it came before anything was done. What has
@@ -443,7 +459,7 @@ func (o *rotateOptions) tellRotated(plan *rotatePlan, hand *handOver) {
 	if o.flags.newTokenOutput != "" {
 		where = "in " + o.flags.newTokenOutput
 	}
-	note("The server token is rotated; the new one is %s. The servers go on with the old one until they are restarted. Now, in this order:", where)
+	note("The server token is rotated; the new one is %s. The servers go on with the old one until they are restarted, and do not start with it any more. Now, in this order:", where)
 	next("On every server put the new token where the old one stands: /etc/rancher/%s/config.yaml, /etc/systemd/system/%s.service and %s.service.env, or the file that --token-file names.", name, service, service)
 	next("Restart %s first (systemctl restart %s), and wait until it is ready.", plan.server, service)
 	switch {

@@ -909,8 +909,14 @@ func TestRotatePrintsStructuredResults(t *testing.T) {
 
 	r = newRotation(t, 1, supervisortest.Options{})
 	r.servers[0].OnPut(supervisortest.Say(500, "token error ID 01234"))
-	got = r.rotate(t, "-o", "jsonpath={.outcome} {.errorID}")
+	got = r.rotate(t, "-o", "jsonpath={.outcome} {.errorID}", "--new-token-output", filepath.Join(t.TempDir(), "new"))
 	got.wants(t, 1, "unknown 01234", "Keep both tokens")
+
+	r = newRotation(t, 1, supervisortest.Options{})
+	r.rotate(t, "-o", "jsonpath={.outcome}").wants(t, 1, "", "--output=jsonpath={.outcome} leaves out the new token")
+	r.unrotated(t)
+	got = r.rotate(t, "-o", "jsonpath={.outcome}", "--new-token", givenServerToken)
+	got.wants(t, 0, "rotated", "The server token is rotated")
 
 	r = newRotation(t, 1, supervisortest.Options{})
 	got = r.rotate(t, "-o", "go-template={{.nope.nope}}", "--allow-missing-template-keys=false")

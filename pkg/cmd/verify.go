@@ -66,6 +66,9 @@ func newVerifyCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token verify --token-file node-token -o jsonpath='{.joinsAgents} {.joinsServers}'`),
 		Args: atMostOneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := refuseEmpty(cmd, "token", "token-file", "old-token-file"); err != nil {
+				return err
+			}
 			options, err := flags.toOptions(env, args)
 			if err != nil {
 				return err

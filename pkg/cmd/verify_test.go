@@ -413,7 +413,10 @@ func attacks(ours, evil *supervisortest.Cluster) map[string]attack {
 			}
 			panic(http.ErrAbortHandler) // else the body would end
 		}), good, nil, "did not answer in time"},
-		"silence": {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), good, nil, "did not answer in time"},
+		"silence": {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // else an empty answer would follow
+		}), good, nil, "did not answer in time"},
 	}
 }
 

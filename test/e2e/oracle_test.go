@@ -124,7 +124,7 @@ func TestCAHashIsK3sOwnForBundlesAtRandom(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := mathrand.New(mathrand.NewPCG(seed, 0)) //nolint:gosec // for variety, not for secrets
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
 	var pieces [][]byte
 	for _, bundle := range bundles(t) {
 		pieces = append(pieces, bundle)

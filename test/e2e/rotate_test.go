@@ -256,6 +256,12 @@ func TestRotateOnARealServer(t *testing.T) {
 			}
 			o.run(t, 1, []string{"verify", "--server", server.SupervisorURL, "--token-file", "new"}, "Verdict: refused")
 
+			if err := server.SetToken(firstPassword); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Restart(t.Context()); err == nil || !strings.Contains(err.Error(), "encrypted with different token") {
+				t.Errorf("the server starts with the old token, which the user is told it does not: %v", err)
+			}
 			restartWith(t, server, password)
 			answers(t, server, firstPassword, http.StatusUnauthorized)
 			answers(t, server, password, http.StatusMethodNotAllowed)
@@ -434,7 +440,7 @@ func (f *front) connections() int {
 
 func (f *front) serve(client net.Conn, n int) {
 	defer client.Close()
-	server, err := new(net.Dialer).Dial("tcp", f.target(n)) //nolint:noctx // it ends with the client's connection
+	server, err := new(net.Dialer).Dial("tcp", f.target(n))
 	if err != nil {
 		return
 	}
