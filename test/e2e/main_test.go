@@ -3,7 +3,8 @@
 // Each file of testdata/script is one test, in the language of
 // https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript with the
 // commands of commands_test.go. Scripts run one after the other on one server
-// and find it without any bootstrap token.
+// and find it without any bootstrap token. What has a server of its own runs
+// beside others.
 package e2e
 
 import (
@@ -56,23 +57,27 @@ func TestScripts(t *testing.T) {
 
 // TestScriptsCustomCA runs what is different with CAs below a private root.
 func TestScriptsCustomCA(t *testing.T) {
+	t.Parallel()
 	runScripts(t, filepath.Join("testdata", "script-customca"), k3stest.Options{CustomCA: true})
 }
 
 // TestScriptsRKE2 runs what is different on the same server under RKE2's name.
 func TestScriptsRKE2(t *testing.T) {
+	t.Parallel()
 	runScripts(t, filepath.Join("testdata", "script-rke2"), k3stest.Options{Program: "rke2"})
 }
 
 // TestScriptsAgentToken runs what is different where agents have a token of
 // their own.
 func TestScriptsAgentToken(t *testing.T) {
+	t.Parallel()
 	runScripts(t, filepath.Join("testdata", "script-agenttoken"), k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
 }
 
 // TestScriptsRotate runs what changes a server's token, on a server that no
 // other test uses.
 func TestScriptsRotate(t *testing.T) {
+	t.Parallel()
 	runScripts(t, filepath.Join("testdata", "script-rotate"), k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
 }
 

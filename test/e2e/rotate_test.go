@@ -227,6 +227,7 @@ func hasData(t *testing.T, server *k3stest.Server) {
 }
 
 func TestRotateOnARealServer(t *testing.T) {
+	t.Parallel()
 	for _, program := range []string{"k3s", "rke2"} {
 		t.Run(program, func(t *testing.T) {
 			requireBuilt(t, program)
@@ -286,6 +287,7 @@ func TestRotateOnARealServer(t *testing.T) {
 }
 
 func TestRotateRefusalsLeaveARealServerAsItWas(t *testing.T) {
+	t.Parallel()
 	requireBuilt(t, "k3s")
 	server := startOwn(t, k3stest.Options{Token: firstPassword, AgentToken: thirdPassword})
 	o := newOperator(t, server)
@@ -369,6 +371,7 @@ func TestRotateRefusalsLeaveARealServerAsItWas(t *testing.T) {
 // TestRotateSurvivesALostAnswer has the connection cut after the server has
 // carried out the rotation, and before it says so.
 func TestRotateSurvivesALostAnswer(t *testing.T) {
+	t.Parallel()
 	requireBuilt(t, "k3s")
 	server := startOwn(t, k3stest.Options{Token: firstPassword})
 	o := newOperator(t, server)
@@ -482,6 +485,7 @@ func (f *front) serve(client net.Conn, n int) {
 // TestRotateAClusterOfTwoServers takes a cluster over embedded etcd through a
 // whole rotation, with everything that somebody may do wrong on the way.
 func TestRotateAClusterOfTwoServers(t *testing.T) {
+	t.Parallel()
 	requireBuilt(t, "k3s")
 	if err := k3stest.NetworkMissing(); err != nil {
 		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {
@@ -498,8 +502,11 @@ func TestRotateAClusterOfTwoServers(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s1 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(1), Args: []string{"--cluster-init", "--tls-san", network.Machine()}})
-	s2 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(2), Join: s1.SupervisorURL, Args: []string{"--tls-san", network.Machine()}})
+	// Servers of a cluster share one certificate, which gets the name of one that
+	// joins only after a while: both have all names from the start.
+	names := []string{"--tls-san", network.Machine(), "--tls-san", network.Host(1).Address, "--tls-san", network.Host(2).Address}
+	s1 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(1), Args: append([]string{"--cluster-init"}, names...)})
+	s2 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(2), Join: s1.SupervisorURL, Args: names})
 	addNode(t, s1, "s1", network.Host(1).Address)
 	addNode(t, s1, "s2", network.Host(2).Address)
 	addData(t, s1)
