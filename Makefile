@@ -32,6 +32,10 @@ build: ## Build the plugin: bin/kubectl-k3s_token
 		-ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)' \
 		-o $(BINARY) ./cmd/kubectl-k3stoken
 
+.PHONY: snapshot
+snapshot: $(TOOLS)/goreleaser ## Build archives and packages of this commit for all platforms: dist/
+	$(TOOLS)/goreleaser release --snapshot --clean --skip=sign,sbom
+
 # kubectl finds the plugin by the file's name, wherever on PATH it is.
 PREFIX ?=
 GOBIN_DIR = $(or $(shell $(GO) env GOBIN),$(shell $(GO) env GOPATH)/bin)
@@ -94,10 +98,17 @@ test-unit: ## Run the tests that need no server
 	$(GO) test -tags $(TAGS) ./cmd/... ./pkg/...
 
 # RUN selects tests: make test-e2e RUN=TestScripts/create
+# Tests with servers of their own mostly wait for them: four run at a time.
 RUN ?= .
 .PHONY: test-e2e
 test-e2e: build hack/k3s/bin/k3s hack/k3s/bin/rke2 ## Run the tests on a real K3s server (RUN=pattern for some of them)
-	K3STOKEN_E2E=1 $(GO) test -tags $(TAGS) -count=1 -p=1 -timeout=20m -run '$(RUN)' ./test/...
+	K3STOKEN_E2E=1 $(GO) test -tags $(TAGS) -count=1 -p=2 -parallel=4 -timeout=20m -run '$(RUN)' ./test/...
+
+# Nothing is published: the release is made of a copy of this tree, in a folder
+# of its own.
+.PHONY: test-release
+test-release: release-tools hack/k3s/bin/k3s ## Make a release, and install it with krew (RUN=pattern for some of the tests)
+	K3STOKEN_RELEASE=1 $(GO) test -tags $(TAGS) -count=1 -timeout=30m -run '$(RUN)' ./test/release
 
 # go test takes one fuzz target of one package at a time.
 FUZZTIME ?= 10s
@@ -121,6 +132,14 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint, go vet and hack/verify-*.sh
 	$(TOOLS)/golangci-lint run ./...
 	@for script in $(wildcard hack/verify-*.sh); do echo "$$script"; "$$script"; done
 
+# Compiled as for a release, so that either can use what the other has cached.
+PLATFORMS := darwin/amd64 darwin/arm64 linux/amd64 linux/arm linux/arm64 windows/amd64 windows/arm64
+.PHONY: vet-all
+vet-all: ## Run go vet for each platform that is released
+	@for platform in $(PLATFORMS); do echo "$$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} GOARM=6 $(GO) vet -trimpath -tags $(TAGS) ./...; \
+	done
+
 .PHONY: update
 update: ## Write what is generated anew: run hack/update-*.sh
 	@for script in $(wildcard hack/update-*.sh); do echo "$$script"; "$$script"; done
@@ -133,6 +152,26 @@ $(TOOLS)/govulncheck:   TOOL = golang.org/x/vuln/cmd/govulncheck
 $(TOOLS)/%: hack/tools/go.mod hack/tools/go.sum
 	cd hack/tools && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/$* $(TOOL)
 
+# What makes and checks a release has a module to itself, since its requirements
+# would change those of the linters.
+RELEASE_TOOLS := $(TOOLS)/goreleaser $(TOOLS)/krew $(TOOLS)/validate-krew-manifest
+$(TOOLS)/goreleaser:             TOOL = github.com/goreleaser/goreleaser/v2
+$(TOOLS)/krew:                   TOOL = sigs.k8s.io/krew/cmd/krew
+$(TOOLS)/validate-krew-manifest: TOOL = sigs.k8s.io/krew/cmd/validate-krew-manifest
+$(RELEASE_TOOLS): $(TOOLS)/%: hack/tools/release/go.mod hack/tools/release/go.sum
+	cd hack/tools/release && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o ../bin/$* $(TOOL)
+
+# These go with no other's requirements. Go checks the version that is named here
+# against its checksum database.
+$(TOOLS)/actionlint: TOOL = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+$(TOOLS)/cosign:     TOOL = github.com/sigstore/cosign/v3/cmd/cosign@v3.0.2
+$(TOOLS)/syft:       TOOL = github.com/anchore/syft/cmd/syft@v1.38.0
+$(TOOLS)/actionlint $(TOOLS)/cosign $(TOOLS)/syft:
+	GOBIN=$(abspath $(TOOLS)) $(GO) install -trimpath -ldflags '-s -w' $(TOOL)
+
+.PHONY: release-tools
+release-tools: $(RELEASE_TOOLS)
+
 .PHONY: vulncheck
 vulncheck: $(TOOLS)/govulncheck ## Look for known vulnerabilities (asks a database on the network)
 	$(TOOLS)/govulncheck -tags $(TAGS) ./...
@@ -143,4 +182,4 @@ vulncheck: $(TOOLS)/govulncheck ## Look for known vulnerabilities (asks a databa
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-zA-Z0-9_-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-zA-Z0-9_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

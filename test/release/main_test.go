@@ -1,0 +1,252 @@
+// Package release makes the release that .goreleaser.yaml describes, as
+// docs/releasing.md tells to, and installs it as a user would: `make
+// test-release`. Nothing is published, signed or downloaded.
+package release
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
+)
+
+const (
+	project = "kubectl-k3s-token"
+	binary  = "kubectl-k3s_token"
+	shim    = "kubectl_complete-k3s_token"
+	// version is that of the release that most tests look at.
+	version = "0.1.0"
+)
+
+// commitTime is the time of the commit that is released. Every time in a
+// release is this one.
+var commitTime = time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "k3t")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	released = sync.OnceValues(func() (*build, error) {
+		source := filepath.Join(dir, "source")
+		if err := commitSources(source); err != nil {
+			return nil, err
+		}
+		return makeRelease(source, version, filepath.Join(dir, "dist"))
+	})
+	return m.Run()
+}
+
+// released makes the release when the first test asks for it.
+var released func() (*build, error)
+
+// build is a release that was made.
+type build struct {
+	source string // a clone with one commit
+	dist   string // what goreleaser has built of it
+}
+
+// theRelease returns the release. The test is skipped where the tools for it
+// were not built, since they take minutes.
+func theRelease(t *testing.T) *build {
+	t.Helper()
+	requireTools(t)
+	b, err := released()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func requireTools(t *testing.T) {
+	t.Helper()
+	if os.Getenv("K3STOKEN_RELEASE") != "1" {
+		t.Skip("run make test-release: it builds goreleaser and krew, and a release with them")
+	}
+}
+
+// tool is the path of a program that `make release-tools` builds.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	return filepath.Join(root(t), "hack", "tools", "bin", name)
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := k3stest.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// commitSources puts what would be committed now into a repository of its own:
+// goreleaser refuses a work tree with changes, and only there can the test
+// choose tag and time.
+func commitSources(dir string) error {
+	root, err := k3stest.Root()
+	if err != nil {
+		return err
+	}
+	listed, err := output(exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")) //nolint:noctx // quick
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(listed, "\x00"), "\x00") {
+		if err := copyFile(filepath.Join(root, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch=main"},
+		{"remote", "add", "origin", "https://github.com/k3s-token/kubectl-k3s-token"},
+		{"add", "--all"},
+		{"commit", "--quiet", "--message=Release"},
+	} {
+		if err := git(dir, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFile copies a file with its mode. One that is listed and deleted is left
+// out.
+func copyFile(from, to string) error {
+	info, err := os.Stat(from)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, info.Mode())
+}
+
+// git runs git without the user's configuration, at the release's time.
+func git(dir string, args ...string) error {
+	command := exec.Command("git", args...) //nolint:noctx // quick
+	command.Dir = dir
+	date := commitTime.Format(time.RFC3339)
+	command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=test@example.com", "GIT_AUTHOR_DATE="+date,
+		"GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=test@example.com", "GIT_COMMITTER_DATE="+date)
+	_, err := output(command)
+	return err
+}
+
+// makeRelease tags the clone's commit and builds the release that the tag would
+// make, up to signing and publishing. It is moved to dist, since the next one
+// takes its place in the clone.
+func makeRelease(source, version, dist string, env ...string) (*build, error) {
+	root, err := k3stest.Root()
+	if err != nil {
+		return nil, err
+	}
+	if err := git(source, "tag", "v"+version); err != nil {
+		return nil, err
+	}
+	command := exec.Command(filepath.Join(root, "hack", "tools", "bin", "goreleaser"), //nolint:noctx // ended by the test's own timeout
+		"release", "--clean", "--skip=publish,announce,sign,sbom")
+	command.Dir = source
+	command.Env = append(os.Environ(), env...)
+	if _, err := output(command); err != nil {
+		return nil, err
+	}
+	return &build{source: source, dist: dist}, os.Rename(filepath.Join(source, "dist"), dist)
+}
+
+// output runs a command and returns what it prints to standard output.
+func output(command *exec.Cmd) (string, error) {
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(command.Args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.String(), nil
+}
+
+// mustOutput is output for a test that cannot go on without it.
+func mustOutput(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, name, args...)
+	command.Env = env
+	command.Dir = root(t)
+	printed, err := output(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return printed
+}
+
+// renderedManifest is the krew manifest that hack/release writes for a build.
+func renderedManifest(t *testing.T, dist string) string {
+	t.Helper()
+	return mustOutput(t, os.Environ(), "go", "run", "./hack/release", "krew", dist)
+}
+
+// platform is an operating system and an architecture that is released.
+type platform struct{ os, arch string }
+
+func (p platform) String() string { return p.os + "/" + p.arch }
+
+func (p platform) binary() string {
+	if p.os == "windows" {
+		return binary + ".exe"
+	}
+	return binary
+}
+
+func (p platform) archive(version string) string {
+	extension := "tar.gz"
+	if p.os == "windows" {
+		extension = "zip"
+	}
+	return fmt.Sprintf("%s_%s_%s_%s.%s", project, version, p.os, p.arch, extension)
+}
+
+// platforms are those that users have; the tests hold the configuration,
+// the manifest and the Makefile to them.
+var platforms = []platform{
+	{"darwin", "amd64"}, {"darwin", "arm64"},
+	{"linux", "amd64"}, {"linux", "arm"}, {"linux", "arm64"},
+	{"windows", "amd64"}, {"windows", "arm64"},
+}
+
+// forEachPlatform runs a subtest for each.
+func forEachPlatform(t *testing.T, f func(t *testing.T, p platform)) {
+	for _, p := range platforms {
+		t.Run(p.os+"-"+p.arch, func(t *testing.T) { f(t, p) })
+	}
+}
+
+func sortedStrings[T fmt.Stringer](values []T) []string {
+	var texts []string
+	for _, value := range values {
+		texts = append(texts, value.String())
+	}
+	slices.Sort(texts)
+	return texts
+}
