@@ -136,9 +136,10 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint, go vet and hack/verify-*.sh
 PLATFORMS := darwin/amd64 darwin/arm64 linux/amd64 linux/arm linux/arm64 windows/amd64 windows/arm64
 .PHONY: vet-all
 vet-all: ## Run go vet for each platform that is released
-	@for platform in $(PLATFORMS); do echo "$$platform"; \
-		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} GOARM=6 $(GO) vet -trimpath -tags $(TAGS) ./...; \
-	done
+	@failed=; for platform in $(PLATFORMS); do echo "$$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} GOARM=6 \
+			$(GO) vet -trimpath -tags $(TAGS) ./... || failed=1; \
+	done; [[ -z $$failed ]]
 
 .PHONY: update
 update: ## Write what is generated anew: run hack/update-*.sh
