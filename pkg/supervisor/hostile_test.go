@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -345,6 +346,29 @@ func TestHostileServersNeverSeeCredentials(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whether the client has written its request when the server closes the
+// connection is chance. Here it has not, which net/http tells in words alone.
+func TestAConnectionClosedBeforeTheRequestIsSaidToBeClosed(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, "k3s-server-ca", nil)
+	cert := ca.issue(t, leaf{})
+	closed := make(chan struct{})
+	u, _ := serveRaw(t, func(conn net.Conn) {
+		defer close(closed)
+		secure := tls.Server(conn, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}})
+		_ = secure.HandshakeContext(t.Context())
+		_ = conn.Close()
+	})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		<-closed
+		time.Sleep(50 * time.Millisecond) // until the transport has noticed
+	}})
+	_, err := Connect(ctx, u, quick(hashOf(t, bundle(ca))))
+	if err == nil || !strings.Contains(err.Error(), "closed the connection") || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want that the server closed the connection", err)
 	}
 }
 

@@ -322,7 +322,7 @@ func (w *wire) reason(ctx context.Context, err error) (string, error) {
 		return fmt.Sprintf("%s did not answer in time: check the address and the firewall, or allow it more time", host), context.DeadlineExceeded
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nothing listens on %s: check the address, and that the server is running", host), syscall.ECONNREFUSED
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), err.Error() == closedIdle:
 		return fmt.Sprintf("%s closed the connection before its answer was complete", host), io.ErrUnexpectedEOF
 	case errors.As(err, &network) && (network.Op == "remote error" || network.Op == "local error"): // an alert of crypto/tls
 		return fmt.Sprintf("%s and this client do not agree on TLS, of which version 1.2 is the oldest taken here: is this the port of the K3s server?", host), nil
@@ -334,6 +334,10 @@ func (w *wire) reason(ctx context.Context, err error) (string, error) {
 		return fmt.Sprintf("%s did not answer in valid HTTP within the limits: is this a K3s server?", host), nil
 	}
 }
+
+// closedIdle is the text of the error, which net/http does not export, for a
+// connection that the server closed before the request was written to it.
+const closedIdle = "http: server closed idle connection"
 
 // names lists whom a certificate is for, fit for a terminal.
 func names(cert *x509.Certificate) string {
