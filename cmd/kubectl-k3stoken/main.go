@@ -11,8 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that kubectl knows
+	"k8s.io/klog/v2"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
 )
@@ -34,6 +36,8 @@ func run() int {
 	// A reader that goes away must not end the process before it has removed a
 	// token that nobody has seen: the write fails instead.
 	ignoreBrokenPipes()
+	// What the client library would write to stderr by itself; -v turns it on.
+	klog.SetLogger(logr.Discard())
 	return cmd.Run(ctx, os.Args, cmd.Env{
 		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: stdout(), ErrOut: os.Stderr},
 		Now:       time.Now,

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
@@ -19,11 +18,9 @@ import (
 // connection, as to a server that takes one and then says nothing, then to get
 // an answer.
 type slowSecrets struct {
-	corev1client.SecretInterface
+	bootstrap.Secrets
 	connect, write time.Duration
 }
-
-func (s slowSecrets) Secrets(string) corev1client.SecretInterface { return s }
 
 func (s slowSecrets) Create(ctx context.Context, secret *corev1.Secret, _ metav1.CreateOptions) (*corev1.Secret, error) {
 	return secret, s.wait(ctx)

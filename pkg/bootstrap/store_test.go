@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -34,7 +35,7 @@ var secretsResource = schema.GroupResource{Resource: "secrets"}
 func newStore(t *testing.T) (*apitest.Server, *bootstrap.Store) {
 	t.Helper()
 	api := apitest.New(t)
-	return api, bootstrap.NewStore(api.Client(t))
+	return api, bootstrap.NewStore(api.Secrets(t))
 }
 
 // lockedReader is a deterministic source that several goroutines may read.
@@ -183,7 +184,7 @@ func TestDryRunIsAskedOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ghijkl := find(t, store, "ghijkl")
-	if _, err := dry.Extend(t.Context(), bootstrap.RefTo(ghijkl), now); err != nil {
+	if _, err := dry.Extend(t.Context(), bootstrap.RefTo(ghijkl), at(now)); err != nil {
 		t.Fatal(err)
 	}
 	if err := dry.Delete(t.Context(), ghijkl); err != nil {
@@ -272,11 +273,7 @@ func TestCreateRandomDrawsAnIDThatIsTakenAgain(t *testing.T) {
 		t.Errorf("id %q, want the first that is free", tok.ID)
 	}
 	wantNames(t, api, "aaaaaa", "bbbbbb", "cccccc", "dddddd")
-	wantRequests(t, api.Requests(),
-		"POST secrets", "GET secrets/bootstrap-token-aaaaaa",
-		"POST secrets", "GET secrets/bootstrap-token-bbbbbb",
-		"POST secrets", "GET secrets/bootstrap-token-cccccc",
-		"POST secrets")
+	wantRequests(t, api.Requests(), "POST secrets", "POST secrets", "POST secrets", "POST secrets")
 }
 
 func TestCreateRandomGivesUpWhereEveryIDIsTaken(t *testing.T) {
@@ -301,29 +298,138 @@ func TestCreateRandomFailsWithItsSource(t *testing.T) {
 	}
 }
 
+// carriedOut has the server carry the request out before it is answered
+// otherwise.
+func carriedOut(api *apitest.Server, answer apitest.Hook) apitest.Hook {
+	return func(w http.ResponseWriter, r *http.Request, req apitest.Request) bool {
+		api.Serve(httptest.NewRecorder(), req)
+		return answer(w, r, req)
+	}
+}
+
+func comeAgain(w http.ResponseWriter, _ *http.Request, _ apitest.Request) bool {
+	unavailable(w)
+	return true
+}
+
+func cut(http.ResponseWriter, *http.Request, apitest.Request) bool {
+	apitest.Cut()
+	return true
+}
+
+func forbid(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+	apitest.Fail(w, req, apierrors.NewForbidden(secretsResource, "", errors.New("no")))
+	return true
+}
+
+// inTurn answers the requests of a method by these hooks, and those after them
+// as the server does.
+func inTurn(method string, answers ...apitest.Hook) apitest.Hook {
+	var seen atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request, req apitest.Request) bool {
+		if req.Method != method {
+			return false
+		}
+		n := int(seen.Add(1))
+		return n <= len(answers) && answers[n-1](w, r, req)
+	}
+}
+
 // The client library repeats a request that is answered with 503 and
 // Retry-After, though it may have been carried out.
-func TestCreateRandomKnowsItsOwnTokenAgain(t *testing.T) {
+func TestCreateKnowsItsOwnTokenAgain(t *testing.T) {
+	for name, create := range map[string]func(*bootstrap.Store, *bootstrap.Token) error{
+		"a random one": func(s *bootstrap.Store, tok *bootstrap.Token) error {
+			return s.CreateRandom(context.Background(), tok, draws("ab"))
+		},
+		"a given one": func(s *bootstrap.Store, tok *bootstrap.Token) error {
+			tok.ID = "aaaaaa"
+			return s.Create(context.Background(), tok)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, store := newStore(t)
+			api.Handle(inTurn(http.MethodPost, carriedOut(api, comeAgain)))
+			tok := newToken("")
+			if err := create(store, tok); err != nil {
+				t.Fatal(err)
+			}
+			wantNames(t, api, "aaaaaa")
+			if tok.ID != "aaaaaa" || tok.SecretName != "bootstrap-token-aaaaaa" {
+				t.Errorf("it is taken for %v in Secret %q", tok.ID, tok.SecretName)
+			}
+			if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+				t.Error(err)
+			}
+			wantNames(t, api)
+		})
+	}
+}
+
+func TestARepeatedCreateIsUncertainWhereItCannotKnow(t *testing.T) {
+	for name, hook := range map[string]func(api *apitest.Server) apitest.Hook{
+		"it may not look": func(api *apitest.Server) apitest.Hook {
+			post := inTurn(http.MethodPost, carriedOut(api, comeAgain))
+			return func(w http.ResponseWriter, r *http.Request, req apitest.Request) bool {
+				return req.Method == http.MethodGet && forbid(w, r, req) || post(w, r, req)
+			}
+		},
+		"it is forbidden at last": func(api *apitest.Server) apitest.Hook {
+			return inTurn(http.MethodPost, carriedOut(api, comeAgain), forbid)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, store := newStore(t)
+			api.Handle(hook(api))
+			tok := newToken("")
+			var uncertain *bootstrap.UncertainError
+			if err := store.CreateRandom(t.Context(), tok, draws("ab")); !errors.As(err, &uncertain) {
+				t.Errorf("error %T %v, want an uncertain one", err, err)
+			}
+			wantNames(t, api, "aaaaaa")
+			if tok.ID != "aaaaaa" {
+				t.Errorf("the token that may exist is called %q", tok.ID)
+			}
+		})
+	}
+}
+
+func TestARepeatedCreateOfATakenIDIsRefused(t *testing.T) {
 	api, store := newStore(t)
-	api.Handle(answerFirst(http.MethodPost, func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
-		var secret corev1.Secret
-		req.Decode(t, &secret)
-		api.Put(&secret)
-		unavailable(w)
-		return true
-	}))
-	tok := newToken("")
-	if err := store.CreateRandom(t.Context(), tok, draws("ab")); err != nil {
-		t.Fatal(err)
+	putTokens(api, "abcdef")
+	another := newToken("abcdef")
+	another.Token.Secret = "ffffffffffffffff"
+	api.Handle(inTurn(http.MethodPost, comeAgain))
+	err := store.Create(t.Context(), another)
+	var uncertain *bootstrap.UncertainError
+	if !apierrors.IsAlreadyExists(err) || errors.As(err, &uncertain) {
+		t.Errorf("error %T %v, want a certain AlreadyExists", err, err)
 	}
-	wantNames(t, api, "aaaaaa")
-	if tok.ID != "aaaaaa" || tok.SecretName != "bootstrap-token-aaaaaa" {
-		t.Errorf("it is taken for %v in Secret %q", tok.ID, tok.SecretName)
+}
+
+func TestManyRequestsEndWhereNoneIsAnswered(t *testing.T) {
+	api, store := newStore(t)
+	api.Handle(cut)
+	tokens := make([]*bootstrap.Token, 10*bootstrap.DefaultParallel)
+	for i := range tokens {
+		tokens[i] = newToken("")
 	}
-	if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
-		t.Error(err)
+	uncertain, untried := 0, 0
+	for _, err := range store.CreateAll(t.Context(), tokens, random(), nil) {
+		var u *bootstrap.UncertainError
+		var n *bootstrap.UntriedError
+		switch {
+		case errors.As(err, &u):
+			uncertain++
+		case errors.As(err, &n):
+			untried++
+		default:
+			t.Errorf("error %T %v", err, err)
+		}
 	}
-	wantNames(t, api)
+	if n := len(api.Requests()); uncertain != n || untried != len(tokens)-n || n >= 3*bootstrap.DefaultParallel {
+		t.Errorf("%d requests, %d uncertain and %d untried", n, uncertain, untried)
+	}
 }
 
 func TestCreateAllKeepsOrderAndTriesAll(t *testing.T) {
@@ -407,8 +513,10 @@ func TestAnInterruptStopsWhatHasNotBegun(t *testing.T) {
 	if made == 0 || made+len(unknown) > 2*bootstrap.DefaultParallel {
 		t.Errorf("%d tokens were made and %d perhaps, want those that were under way", made, len(unknown))
 	}
-	if err := errors.Join(store.UndoAll(ctx, unknown, time.Minute)...); err != nil {
-		t.Error(err)
+	for _, err := range store.UndoAll(ctx, unknown, time.Minute) {
+		if err != nil && !errors.Is(err, bootstrap.ErrUnseen) {
+			t.Error(err)
+		}
 	}
 	if got := len(api.Names()); got != made {
 		t.Errorf("the cluster has %d tokens, and %d are known", got, made)
@@ -479,14 +587,24 @@ func TestUndoRemovesNothingElse(t *testing.T) {
 }
 
 func TestUndoAfterAnUncertainCreate(t *testing.T) {
-	for name, carriedOut := range map[string]bool{"that came through": true, "that did not": false} {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		delay time.Duration // until it is carried out; less than 0 for never
+		want  error
+	}{
+		"that came through":       {0, nil},
+		"that comes through late": {500 * time.Millisecond, nil},
+		"that did not":            {-1, bootstrap.ErrUnseen},
+	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			api, store := newStore(t)
-			api.Handle(answerFirst(http.MethodPost, func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
-				if carriedOut {
-					var secret corev1.Secret
-					req.Decode(t, &secret)
-					api.Put(&secret)
+			api.Handle(inTurn(http.MethodPost, func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+				switch {
+				case test.delay == 0:
+					api.Serve(httptest.NewRecorder(), req)
+				case test.delay > 0:
+					time.AfterFunc(test.delay, func() { api.Serve(httptest.NewRecorder(), req) })
 				}
 				apitest.Cut()
 				return true
@@ -498,11 +616,53 @@ func TestUndoAfterAnUncertainCreate(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := store.Undo(ctx, tok, time.Minute); err != nil {
-				t.Fatal(err)
+			if err := store.Undo(ctx, tok, time.Minute); !errors.Is(err, test.want) {
+				t.Errorf("error %v, want %v", err, test.want)
 			}
 			wantNames(t, api)
 		})
+	}
+}
+
+func TestUndoTriesAgain(t *testing.T) {
+	t.Parallel()
+	api, store := newStore(t)
+	tok := newToken("abcdef")
+	if err := store.Create(t.Context(), tok); err != nil {
+		t.Fatal(err)
+	}
+	api.Handle(inTurn(http.MethodDelete, cut, func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+		apitest.Fail(w, req, apierrors.NewInternalError(errors.New("starting")))
+		return true
+	}, carriedOut(api, cut)))
+	if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+		t.Error(err)
+	}
+	wantNames(t, api)
+	if n := len(api.Writes()); n != 5 {
+		t.Errorf("%d writes, want the create and four deletes", n)
+	}
+}
+
+func TestUndoIsLessPatientAfterAnInterrupt(t *testing.T) {
+	t.Parallel()
+	api, store := newStore(t)
+	api.Handle(func(_ http.ResponseWriter, r *http.Request, _ apitest.Request) bool {
+		<-r.Context().Done()
+		apitest.Cut()
+		return true
+	})
+	undo := func(ctx context.Context) time.Duration {
+		start := time.Now()
+		if err := store.Undo(ctx, newToken("abcdef"), time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		return time.Since(start)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if took := undo(ctx); took < 5*time.Second || took > 10*time.Second {
+		t.Errorf("it took %v, want the grace of a write", took)
 	}
 }
 
@@ -684,6 +844,35 @@ func TestListFailsWhereItExpiresAtOnce(t *testing.T) {
 	}
 }
 
+func TestListEndsWhereEveryChunkExpires(t *testing.T) {
+	for name, offers := range map[string]bool{"and it offers to go on": true, "and it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			api, store := newStore(t)
+			putTokens(api, ids(6)...)
+			api.Handle(func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+				after := req.Query.Get("continue")
+				if after == "" {
+					return false
+				}
+				status := apierrors.NewResourceExpired("The provided continue parameter is too old")
+				if offers {
+					status.ErrStatus.Continue = after
+				}
+				apitest.Fail(w, req, status)
+				return true
+			})
+			tokens, err := store.ListAll(t.Context(), 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantIDs(t, tokens, ids(6))
+			if n := len(api.Requests()); n > 6 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
 func TestGetChecksWhatThePersonGave(t *testing.T) {
 	api, store := newStore(t)
 	putTokens(api, "abcdef")
@@ -836,6 +1025,76 @@ func TestDeleteAllTriesAll(t *testing.T) {
 	wantNames(t, api)
 }
 
+// lost are ways in which the answer to a write is lost once.
+func lost(api *apitest.Server) map[string][]apitest.Hook {
+	return map[string][]apitest.Hook{
+		"cut before it arrives":                     {cut},
+		"carried out, and cut":                      {carriedOut(api, cut)},
+		"asked to come again":                       {comeAgain},
+		"carried out, and asked to come again":      {carriedOut(api, comeAgain)},
+		"carried out, asked to come again, and cut": {carriedOut(api, comeAgain), cut},
+		"cut twice": {cut, carriedOut(api, cut)},
+	}
+}
+
+func TestDeleteWhoseAnswerIsLost(t *testing.T) {
+	for name := range lost(nil) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api, store := newStore(t)
+			putTokens(api, "abcdef")
+			tok := find(t, store, "abcdef")
+			api.Handle(inTurn(http.MethodDelete, lost(api)[name]...))
+			if err := store.Delete(t.Context(), tok); err != nil {
+				t.Error(err)
+			}
+			wantNames(t, api)
+		})
+	}
+}
+
+func TestDeleteSaysWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	for name, hook := range map[string]func(*apitest.Server) apitest.Hook{
+		"every answer is lost": func(api *apitest.Server) apitest.Hook {
+			return func(w http.ResponseWriter, r *http.Request, req apitest.Request) bool {
+				return req.Method == http.MethodDelete && carriedOut(api, cut)(w, r, req)
+			}
+		},
+		"an answer is lost, and then it is forbidden": func(api *apitest.Server) apitest.Hook {
+			return inTurn(http.MethodDelete, carriedOut(api, cut), forbid)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api, store := newStore(t)
+			putTokens(api, "abcdef")
+			tok := find(t, store, "abcdef")
+			api.Handle(hook(api))
+			var uncertain *bootstrap.UncertainError
+			if err := store.Delete(t.Context(), tok); !errors.As(err, &uncertain) {
+				t.Errorf("error %T %v, want an uncertain one", err, err)
+			}
+		})
+	}
+}
+
+// A token that took the name of one that was deleted must not pass for it.
+func TestARepeatedDeleteSparesTheNextToken(t *testing.T) {
+	api, store := newStore(t)
+	putTokens(api, "abcdef")
+	tok := find(t, store, "abcdef")
+	api.Handle(inTurn(http.MethodDelete, carriedOut(api, func(http.ResponseWriter, *http.Request, apitest.Request) bool {
+		putTokens(api, "abcdef")
+		apitest.Cut()
+		return true
+	})))
+	if err := store.Delete(t.Context(), tok); !apierrors.IsConflict(err) {
+		t.Errorf("error %v, want a Conflict: another token has that name now", err)
+	}
+	wantNames(t, api, "abcdef")
+}
+
 func TestDeleteUnchangedSparesWhatHasChanged(t *testing.T) {
 	api, store := newStore(t)
 	putTokens(api, "abcdef", "ghijkl")
@@ -843,7 +1102,7 @@ func TestDeleteUnchangedSparesWhatHasChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Extend(t.Context(), refs(t, "abcdef")[0], now.Add(48*time.Hour)); err != nil {
+	if _, err := store.Extend(t.Context(), refs(t, "abcdef")[0], at(now.Add(48*time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	errs := store.DeleteUnchanged(t.Context(), tokens, nil)
@@ -868,10 +1127,13 @@ func TestAnInterruptOfALookIsItsError(t *testing.T) {
 		apitest.Cut()
 		return true
 	})
-	if _, err := store.Extend(ctx, refs(t, "abcdef")[0], now); !errors.Is(err, interrupted) {
+	if _, err := store.Extend(ctx, refs(t, "abcdef")[0], at(now)); !errors.Is(err, interrupted) {
 		t.Errorf("error %v, want the interrupt", err)
 	}
 }
+
+// at is an end that does not hang on any clock.
+func at(t time.Time) bootstrap.End { return func() (time.Time, error) { return t, nil } }
 
 func TestExtendPatchesWhatItHasSeen(t *testing.T) {
 	for name, expires := range map[string]time.Time{
@@ -882,7 +1144,7 @@ func TestExtendPatchesWhatItHasSeen(t *testing.T) {
 			api, store := newStore(t)
 			putTokens(api, "abcdef")
 			before := api.Secret("bootstrap-token-abcdef")
-			extended, err := store.Extend(t.Context(), refs(t, "abcdef."+secretPart)[0], expires)
+			extended, err := store.Extend(t.Context(), refs(t, "abcdef."+secretPart)[0], at(expires))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -925,7 +1187,7 @@ func TestExtendLooksAgainAfterAConflict(t *testing.T) {
 		api.Put(changed)
 		return false
 	}))
-	extended, err := store.Extend(t.Context(), refs(t, "abcdef")[0], now)
+	extended, err := store.Extend(t.Context(), refs(t, "abcdef")[0], at(now))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -947,7 +1209,7 @@ func TestExtendNeverTouchesATokenThatTookTheName(t *testing.T) {
 		api.Put(another.Secret())
 		return false
 	}))
-	if _, err := store.Extend(t.Context(), refs(t, "abcdef."+secretPart)[0], now); !errors.Is(err, bootstrap.ErrOtherSecret) {
+	if _, err := store.Extend(t.Context(), refs(t, "abcdef."+secretPart)[0], at(now)); !errors.Is(err, bootstrap.ErrOtherSecret) {
 		t.Errorf("error %v, want %v", err, bootstrap.ErrOtherSecret)
 	}
 	if got := find(t, store, "abcdef"); !got.Expires.Equal(another.Expires) {
@@ -965,7 +1227,7 @@ func TestExtendGivesUpWhereEveryPatchConflicts(t *testing.T) {
 		apitest.Fail(w, req, apierrors.NewConflict(secretsResource, "bootstrap-token-abcdef", errors.New("changed")))
 		return true
 	})
-	if _, err := store.Extend(t.Context(), refs(t, "abcdef")[0], now); !apierrors.IsConflict(err) {
+	if _, err := store.Extend(t.Context(), refs(t, "abcdef")[0], at(now)); !apierrors.IsConflict(err) {
 		t.Errorf("error %v, want a Conflict", err)
 	}
 	if n := len(api.Requests()); n < 4 || n > 20 {
@@ -976,9 +1238,51 @@ func TestExtendGivesUpWhereEveryPatchConflicts(t *testing.T) {
 func TestExtendAllTriesAll(t *testing.T) {
 	api, store := newStore(t)
 	putTokens(api, "abcdef", "ghijkl")
-	tokens, errs := store.ExtendAll(t.Context(), refs(t, "abcdef", "mnopqr", "ghijkl"), now)
+	tokens, errs := store.ExtendAll(t.Context(), refs(t, "abcdef", "mnopqr", "ghijkl"), at(now))
 	if errs[0] != nil || !apierrors.IsNotFound(errs[1]) || errs[2] != nil || tokens[1] != nil {
 		t.Errorf("errors %v, want one for the second", errs)
 	}
 	wantIDs(t, []*bootstrap.Token{tokens[0], tokens[2]}, []string{"abcdef", "ghijkl"})
+}
+
+func TestExtendWhoseAnswerIsLost(t *testing.T) {
+	for name := range lost(nil) {
+		for end, expires := range map[string]time.Time{"an end": now.Add(48 * time.Hour), "no end": {}} {
+			t.Run(name+", "+end, func(t *testing.T) {
+				t.Parallel()
+				api, store := newStore(t)
+				putTokens(api, "abcdef")
+				api.Handle(inTurn(http.MethodPatch, lost(api)[name]...))
+				extended, err := store.Extend(t.Context(), refs(t, "abcdef")[0], at(expires))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if stored := find(t, store, "abcdef"); !extended.Expires.Equal(expires) || !stored.Expires.Equal(expires) {
+					t.Errorf("it ends at %v and is said to end at %v, want %v", stored.Expires, extended.Expires, expires)
+				}
+			})
+		}
+	}
+}
+
+func TestExtendSaysWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	api, store := newStore(t)
+	putTokens(api, "abcdef")
+	var patched atomic.Bool
+	api.Handle(func(w http.ResponseWriter, r *http.Request, req apitest.Request) bool {
+		if req.Method == http.MethodPatch {
+			patched.Store(true)
+			return carriedOut(api, cut)(w, r, req)
+		}
+		if patched.Load() {
+			apitest.Fail(w, req, apierrors.NewInternalError(errors.New("no")))
+			return true
+		}
+		return false
+	})
+	var uncertain *bootstrap.UncertainError
+	if _, err := store.Extend(t.Context(), refs(t, "abcdef")[0], at(now)); !errors.As(err, &uncertain) {
+		t.Errorf("error %T %v, want an uncertain one", err, err)
+	}
 }

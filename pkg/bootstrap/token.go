@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
-	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -83,7 +82,7 @@ func (t *Token) Status(now time.Time) Status {
 }
 
 // SecretName returns the name of the Secret that holds the token of that id.
-func SecretName(id string) string { return bootstraputil.BootstrapTokenSecretName(id) }
+func SecretName(id string) string { return bootstrapapi.BootstrapTokenSecretPrefix + id }
 
 // Validate returns what the cluster would not accept: a group or a usage that
 // does not exist. All complaints are in one error.
@@ -98,11 +97,23 @@ func (t *Token) Validate() error {
 		errs = append(errs, fmt.Errorf("a token without a usage is good for nothing: use %s or %s", UsageAuthentication, UsageSigning))
 	}
 	for _, group := range t.Groups {
-		if bootstraputil.ValidateBootstrapGroupName(group) != nil {
+		if !isGroup(group) {
 			errs = append(errs, fmt.Errorf("invalid group %q: a bootstrap token's group starts with system:bootstrappers: and goes on with a-z, 0-9, : and -, at most 256 of them, the last a letter or digit", group))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isGroup tells whether a bootstrap token may have that extra group, as
+// ValidateBootstrapGroupName of k8s.io/cluster-bootstrap/token/util does: that
+// package compiles regular expressions at each start of a program.
+func isGroup(group string) bool {
+	const longest = 256 // of what comes behind the prefix
+	name, ok := strings.CutPrefix(group, bootstrapapi.BootstrapDefaultGroup+":")
+	if !ok || name == "" || len(name) > longest || strings.ContainsAny(name[len(name)-1:], ":-") {
+		return false
+	}
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789:-") == ""
 }
 
 // Secret returns the Secret for the token, with exactly the data that
@@ -190,7 +201,7 @@ func FromSecret(secret *corev1.Secret) *Token {
 		}
 	}
 	for _, group := range t.Groups {
-		if bootstraputil.ValidateBootstrapGroupName(group) != nil {
+		if !isGroup(group) {
 			complain("auth-extra-groups has an invalid group")
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -327,4 +328,22 @@ var problems = map[string]bool{
 	"token-secret is not sixteen of a-z and 0-9":                         true,
 	"expiration is not a time in RFC 3339, such as 2030-01-31T12:00:00Z": true,
 	"auth-extra-groups has an invalid group":                             true,
+}
+
+// FuzzIsGroup compares with the rule's own code.
+func FuzzIsGroup(f *testing.F) {
+	const prefix = "system:bootstrappers"
+	for _, group := range []string{
+		"", prefix, prefix + ":", prefix + ":a", prefix + ":k3s:default-node-token", prefix + ":-a", prefix + ":a-", prefix + ":a:",
+		prefix + ":A", prefix + ":a b", prefix + ":ä", prefix + ":a\n", prefix + "a", "x" + prefix + ":a", prefix + "::",
+		prefix + ":" + strings.Repeat("a", 255), prefix + ":" + strings.Repeat("a", 256), prefix + ":" + strings.Repeat("a", 257),
+	} {
+		f.Add(group)
+	}
+	f.Fuzz(func(t *testing.T, group string) {
+		token := &bootstrap.Token{Usages: bootstrap.DefaultUsages(), Groups: []string{group}}
+		if got, want := token.Validate(), bootstraputil.ValidateBootstrapGroupName(group); (got == nil) != (want == nil) {
+			t.Errorf("%q: %v, want %v", group, got, want)
+		}
+	})
 }

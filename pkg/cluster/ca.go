@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -39,6 +39,24 @@ type CA struct {
 	// Note says what a person should know of where the bundle comes from;
 	// mostly empty.
 	Note string
+}
+
+// Distribution tells who made the CA, by the name that K3s and RKE2 give their
+// own: k3s-server-ca@<time> (createSigningCertKey in K3s's
+// pkg/daemons/control/deps, and its script for custom CAs). It is Other for any
+// other name, which says nothing.
+func (ca CA) Distribution() Distribution {
+	certs, err := token.ParseCertificates(ca.Bundle)
+	if err != nil {
+		return Other
+	}
+	switch name := certs[0].Subject.CommonName; {
+	case strings.HasPrefix(name, "k3s-server-ca@"):
+		return K3s
+	case strings.HasPrefix(name, "rke2-server-ca@"):
+		return RKE2
+	}
+	return Other
 }
 
 // NoCAError is returned where no source has the cluster's CA certificates.
@@ -75,15 +93,17 @@ func ReadCAFile(name string, now time.Time) (CA, error) {
 // kubeconfig has them too, unless a tool re-wrapped its PEM or it points at a
 // proxy with certificates of its own. So the ConfigMap wins where it can be
 // read, and the kubeconfig, its white space repaired, stands in where it
-// cannot. It returns a *NoCAError where neither has them.
-func FetchCA(ctx context.Context, client corev1client.ConfigMapsGetter, config *rest.Config, now time.Time) (CA, error) {
+// cannot. It returns a *NoCAError where neither has them. The clock is asked
+// once the server has answered.
+func FetchCA(ctx context.Context, configMaps ConfigMaps, config *rest.Config, clock func() time.Time) (CA, error) {
 	own, err := kubeconfigBundle(config)
 	if err != nil {
 		return CA{}, err
 	}
 	ownCerts, ownErr := token.ParseCertificates(own)
 
-	configMap, err := client.ConfigMaps(metav1.NamespaceSystem).Get(ctx, rootCAConfigMap, metav1.GetOptions{})
+	configMap, err := configMaps.Get(ctx, rootCAConfigMap, metav1.GetOptions{})
+	now := clock()
 	if err != nil {
 		// Only a plain no is a reason to go on with less.
 		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {

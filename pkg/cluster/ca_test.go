@@ -24,6 +24,8 @@ import (
 
 var now = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 
+func clock() time.Time { return now }
+
 // pem returns a bundle of pkg/token's testdata.
 func pem(t *testing.T, name string) []byte {
 	t.Helper()
@@ -92,7 +94,7 @@ func TestFetchCA(t *testing.T) {
 				api.SetConfigMap("kube-root-ca.crt", map[string]string{"ca.crt": string(test.configMap)})
 			}
 			config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: test.kubeconfig, Insecure: test.insecure}}
-			got, err := cluster.FetchCA(t.Context(), api.Client(t), config, now)
+			got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +115,7 @@ func TestFetchCAHashesTheRootOfABundle(t *testing.T) {
 	api := apitest.New(t)
 	bundle := pem(t, "bundle.pem")
 	api.SetConfigMap("kube-root-ca.crt", map[string]string{"ca.crt": string(bundle)})
-	got, err := cluster.FetchCA(t.Context(), api.Client(t), &rest.Config{}, now)
+	got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +124,7 @@ func TestFetchCAHashesTheRootOfABundle(t *testing.T) {
 		t.Errorf("hash %s, want the root's, %s (%v)", got.Hash, want, err)
 	}
 	// The leaf ends with 2029: the clock counts.
-	if later, err := cluster.FetchCA(t.Context(), api.Client(t), &rest.Config{}, now.AddDate(10, 0, 0)); err != nil || later.Hash != sum(bundle) {
+	if later, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, func() time.Time { return now.AddDate(10, 0, 0) }); err != nil || later.Hash != sum(bundle) {
 		t.Errorf("ten years on the hash is %s (%v), want that of the bytes", later.Hash, err)
 	}
 }
@@ -136,13 +138,13 @@ func TestFetchCAReadsTheKubeconfigsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: file}}
-	got, err := cluster.FetchCA(t.Context(), api.Client(t), config, now)
+	got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
 	if err != nil || !bytes.Equal(got.Bundle, ca) {
 		t.Errorf("bundle %q (%v)", got.Bundle, err)
 	}
 	// Data wins over a file, as in client-go.
 	config.CAData = pem(t, "unrelated.pem")
-	got, err = cluster.FetchCA(t.Context(), api.Client(t), config, now)
+	got, err = cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
 	if err != nil || !bytes.Equal(got.Bundle, config.CAData) {
 		t.Errorf("bundle %q (%v)", got.Bundle, err)
 	}
@@ -151,14 +153,14 @@ func TestFetchCAReadsTheKubeconfigsFile(t *testing.T) {
 func TestFetchCAFailsWithTheKubeconfigsFile(t *testing.T) {
 	api := apitest.New(t)
 	missing := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(t.TempDir(), "missing")}}
-	if _, err := cluster.FetchCA(t.Context(), api.Client(t), missing, now); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "certificate-authority") {
+	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), missing, clock); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "certificate-authority") {
 		t.Errorf("error %v", err)
 	}
 	large := filepath.Join(t.TempDir(), "large")
 	if err := os.WriteFile(large, make([]byte, 1<<20+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cluster.FetchCA(t.Context(), api.Client(t), &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: large}}, now); err == nil || !strings.Contains(err.Error(), "larger than any CA bundle") {
+	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: large}}, clock); err == nil || !strings.Contains(err.Error(), "larger than any CA bundle") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -182,7 +184,7 @@ func TestFetchCAWithoutASource(t *testing.T) {
 			if test.configMap != nil {
 				api.SetConfigMap("kube-root-ca.crt", test.configMap)
 			}
-			_, err := cluster.FetchCA(t.Context(), api.Client(t), &rest.Config{}, now)
+			_, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, clock)
 			var noCA *cluster.NoCAError
 			if !errors.As(err, &noCA) || !test.reason(noCA.ConfigMap) {
 				t.Fatalf("error %v, want a *NoCAError with its reason", err)
@@ -204,7 +206,7 @@ func TestFetchCAGoesOnWithTheKubeconfigWhereTheConfigMapIsMalformed(t *testing.T
 		api := apitest.New(t)
 		api.SetConfigMap("kube-root-ca.crt", data)
 		config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: bytes.TrimSpace(ca)}}
-		got, err := cluster.FetchCA(t.Context(), api.Client(t), config, now)
+		got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
 		if err != nil || !bytes.Equal(got.Bundle, ca) || !strings.Contains(got.Note, "the CA hash is that of the kubeconfig's certificates") {
 			t.Errorf("%s: note %q, bundle %q (%v)", name, got.Note, got.Bundle, err)
 		}
@@ -223,7 +225,7 @@ func TestFetchCAReturnsWhatIsNotAPlainNo(t *testing.T) {
 	} {
 		api := apitest.New(t)
 		api.Handle(test.hook)
-		got, err := cluster.FetchCA(t.Context(), api.Client(t), config, now)
+		got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
 		var noCA *cluster.NoCAError
 		if err == nil || !test.want(err) || errors.As(err, &noCA) || got.Hash != "" {
 			t.Errorf("%s: hash %q, error %T %v", name, got.Hash, err, err)
@@ -231,7 +233,7 @@ func TestFetchCAReturnsWhatIsNotAPlainNo(t *testing.T) {
 	}
 	api := apitest.New(t)
 	api.Close()
-	if _, err := cluster.FetchCA(t.Context(), api.Client(t), config, now); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("nobody listens: error %v", err)
 	}
 }
@@ -270,5 +272,19 @@ func TestReadCAFileNamesWhatIsWrong(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) || got.Hash != "" {
 			t.Errorf("%s: hash %q, error %v, want one that says %q and the name", filepath.Base(name), got.Hash, err, want)
 		}
+	}
+}
+
+func TestDistributionOfACA(t *testing.T) {
+	for name, want := range map[string]cluster.Distribution{
+		"single.pem":    cluster.K3s,
+		"unrelated.pem": cluster.Other,
+	} {
+		if got := (cluster.CA{Bundle: pem(t, name)}).Distribution(); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := (cluster.CA{}).Distribution(); got != cluster.Other {
+		t.Errorf("no CA: %s", got)
 	}
 }

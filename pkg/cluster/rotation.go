@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -124,12 +123,12 @@ func (*RotationConflictError) Error() string {
 // a time. Whoever writes names the version that they have seen, so that of two
 // rotations at once only one begins.
 type RotationStore struct {
-	client corev1client.ConfigMapInterface
+	client ConfigMaps
 }
 
 // NewRotationStore returns the store of a cluster.
-func NewRotationStore(client corev1client.ConfigMapsGetter) *RotationStore {
-	return &RotationStore{client: client.ConfigMaps(metav1.NamespaceSystem)}
+func NewRotationStore(client ConfigMaps) *RotationStore {
+	return &RotationStore{client: client}
 }
 
 // Get returns the record, or nil if there is none. Fields that cannot be read

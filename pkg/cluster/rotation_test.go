@@ -51,7 +51,7 @@ func see(r cluster.Rotation) visible {
 func TestRotationRecordFromBeginningToEnd(t *testing.T) {
 	t.Parallel()
 	api := apitest.New(t)
-	store := cluster.NewRotationStore(api.Client(t))
+	store := cluster.NewRotationStore(api.ConfigMaps(t))
 	if r, err := store.Get(t.Context()); err != nil || r != nil {
 		t.Fatalf("before there is one: got %+v, %v", r, err)
 	}
@@ -97,7 +97,7 @@ func TestRotationRecordFromBeginningToEnd(t *testing.T) {
 func TestRotationRecordHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	api := apitest.New(t)
-	if _, err := cluster.NewRotationStore(api.Client(t)).Begin(t.Context(), newRecord(t), nil); err != nil {
+	if _, err := cluster.NewRotationStore(api.ConfigMaps(t)).Begin(t.Context(), newRecord(t), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, request := range api.Requests() {
@@ -115,7 +115,7 @@ func TestOneOfTwoRotationsBegins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api := apitest.New(t)
-			store := cluster.NewRotationStore(api.Client(t))
+			store := cluster.NewRotationStore(api.ConfigMaps(t))
 			var previous *cluster.Rotation
 			if earlier {
 				var err error
@@ -154,7 +154,7 @@ func TestOneOfTwoRotationsBegins(t *testing.T) {
 func TestRotationRecordOfSomebodyElseStays(t *testing.T) {
 	t.Parallel()
 	api := apitest.New(t)
-	store := cluster.NewRotationStore(api.Client(t))
+	store := cluster.NewRotationStore(api.ConfigMaps(t))
 	mine, err := store.Begin(t.Context(), newRecord(t), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestRotationRecordThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	api := apitest.New(t)
 	api.SetConfigMap(cluster.RotationRecord, map[string]string{"started": "yesterday", "mark": "zz"})
-	got, err := cluster.NewRotationStore(api.Client(t)).Get(t.Context())
+	got, err := cluster.NewRotationStore(api.ConfigMaps(t)).Get(t.Context())
 	if err != nil || !got.Started.IsZero() || got.Server != "" || got.IsNew(newPassword) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -202,7 +202,7 @@ func TestRotationStorePassesErrorsOn(t *testing.T) {
 		apitest.Reply(w, req, http.StatusForbidden, &metav1.Status{Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "no"})
 		return true
 	})
-	store := cluster.NewRotationStore(api.Client(t))
+	store := cluster.NewRotationStore(api.ConfigMaps(t))
 	if _, err := store.Get(t.Context()); err == nil || !strings.Contains(err.Error(), "no") {
 		t.Errorf("get: %v", err)
 	}
@@ -257,7 +257,7 @@ func (a always) Read(p []byte) (int, error) {
 func TestFetchUser(t *testing.T) {
 	t.Parallel()
 	api := apitest.New(t)
-	user, err := cluster.FetchUser(t.Context(), api.Client(t).RESTClient())
+	user, err := cluster.FetchUser(t.Context(), api.Client(t))
 	if err != nil || user != apitest.User {
 		t.Errorf("got %q, %v, want %q", user, err, apitest.User)
 	}

@@ -49,7 +49,7 @@ func TestWhatDistributionsDifferIn(t *testing.T) {
 func TestFetchVersionIsOneRequestForJSON(t *testing.T) {
 	api := apitest.New(t)
 	api.SetVersion("v1.31.1+rke2r1")
-	got, err := cluster.FetchVersion(t.Context(), api.Client(t).RESTClient())
+	got, err := cluster.FetchVersion(t.Context(), api.Client(t))
 	if err != nil || got.GitVersion != "v1.31.1+rke2r1" {
 		t.Errorf("version %v (%v)", got, err)
 	}
@@ -77,7 +77,7 @@ func TestFetchVersionFails(t *testing.T) {
 	} {
 		api := apitest.New(t)
 		api.Handle(test.hook)
-		got, err := cluster.FetchVersion(t.Context(), api.Client(t).RESTClient())
+		got, err := cluster.FetchVersion(t.Context(), api.Client(t))
 		if err == nil || !test.want(err) || got.GitVersion != "" {
 			t.Errorf("%s: version %v, error %v", name, got, err)
 		}

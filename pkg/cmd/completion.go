@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 const (
@@ -24,6 +26,15 @@ const (
 	completionBound = 2 * time.Second
 )
 
+// CompletionShim returns the program that kubectl looks for on that operating
+// system, a value of runtime.GOOS, and the name of its file.
+func CompletionShim(goos string) (name, program string) {
+	if goos == "windows" {
+		return completionShim + ".cmd", windowsShim
+	}
+	return completionShim, shim
+}
+
 const shim = `#!/bin/sh
 # Completion of "kubectl k3s-token" (kubectl 1.26 or later).
 # Put this file into a folder of your PATH under the name ` + completionShim + `
@@ -32,6 +43,16 @@ const shim = `#!/bin/sh
 #   kubectl k3s-token completion > ~/.local/bin/` + completionShim + `
 #   chmod +x ~/.local/bin/` + completionShim + `
 exec ` + BinaryName + ` ` + cobra.ShellCompRequestCmd + ` "$@"
+`
+
+// The variable keeps cmd from running a file of that name in the current folder,
+// where it would look first.
+const windowsShim = `@rem Completion of "kubectl k3s-token" (kubectl 1.26 or later).
+@rem Put this file into a folder of your PATH under this name, in PowerShell:
+@rem
+@rem   kubectl k3s-token completion | Set-Content ` + completionShim + `.cmd
+@set NoDefaultCurrentDirectoryInExePath=1
+@` + BinaryName + `.exe ` + cobra.ShellCompRequestCmd + ` %*
 `
 
 func newCompletionCommand(env *Env) *cobra.Command {
@@ -43,8 +64,9 @@ func newCompletionCommand(env *Env) *cobra.Command {
 		Long: templates.LongDesc(`
 			Without an argument, print the small program that kubectl (1.26 or later) calls
 			to complete what is typed after "kubectl k3s-token". It belongs into a folder of
-			your PATH, under the name ` + completionShim + `; kubectl's own
-			completion must be set up in your shell.
+			your PATH, under the name ` + completionShim + ` (on Windows
+			` + completionShim + `.cmd); kubectl's own completion must be set
+			up in your shell. A link of that name to the plugin's binary does as well.
 
 			With the name of a shell, print a completion script for the plugin's binary,
 			` + BinaryName + `, for those who call it without kubectl.`),
@@ -59,7 +81,8 @@ func newCompletionCommand(env *Env) *cobra.Command {
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return env.writeResult([]byte(shim))
+				_, program := CompletionShim(runtime.GOOS)
+				return env.writeResult([]byte(program))
 			}
 			var script strings.Builder
 			var err error
@@ -73,7 +96,7 @@ func newCompletionCommand(env *Env) *cobra.Command {
 			case "powershell":
 				err = root.GenPowerShellCompletionWithDesc(&script)
 			default:
-				err = fmt.Errorf("unknown shell %q: use %s, or none for kubectl's completion", args[0], strings.Join(shells, ", "))
+				err = fmt.Errorf("unknown shell: use %s, or none for kubectl's completion", strings.Join(shells, ", "))
 			}
 			return errors.Join(err, writeScript(env, script.String()))
 		},
@@ -108,6 +131,8 @@ func completeKubeconfig(cmd *cobra.Command, client *clientFlags) {
 			if err != nil {
 				return nil, cobra.ShellCompDirectiveError
 			}
+			// Nobody can type what does not print, and shells would show it raw.
+			names = slices.DeleteFunc(names, func(name string) bool { return printable(name) != name })
 			slices.Sort(names)
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -118,7 +143,8 @@ func completeKubeconfig(cmd *cobra.Command, client *clientFlags) {
 }
 
 // completeTokens offers the ids of the cluster's tokens, each with what tells
-// it from the others.
+// it from the others. Those that the line names already, by whatever name, are
+// left out.
 func completeTokens(client *clientFlags) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		conn, err := client.connect()
@@ -127,12 +153,17 @@ func completeTokens(client *clientFlags) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionBound)
 		defer cancel()
-		now := client.env.Now()
+		named := map[string]bool{}
+		for _, arg := range args {
+			if ref, err := bootstrap.ParseRef(arg); err == nil {
+				named[ref.SecretName] = true
+			}
+		}
 		var offers []string
-		err = bootstrap.NewStore(conn.core).List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
-			if strings.HasPrefix(t.ID, toComplete) && !slices.Contains(args, t.ID) {
-				ttl, _ := lifetime(t, now)
-				offers = append(offers, cobra.CompletionWithDesc(t.ID, fmt.Sprintf("%s, %s", ttl, orNone(t.Description))))
+		err = conn.tokens().List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
+			if handle := handle(t); strings.HasPrefix(handle, toComplete) && !named[t.SecretName] {
+				ttl, _ := lifetime(t, conn.clock.Now())
+				offers = append(offers, cobra.CompletionWithDesc(handle, fmt.Sprintf("%s, %s", ttl, orNone(t.Description))))
 			}
 			return nil
 		})
@@ -141,6 +172,15 @@ func completeTokens(client *clientFlags) cobra.CompletionFunc {
 		}
 		return offers, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// handle is the short word that commands take for a token: its id, or the name
+// of its Secret where that holds none.
+func handle(t *bootstrap.Token) string {
+	if token.IsID(t.ID) && t.SecretName == bootstrap.SecretName(t.ID) {
+		return t.ID
+	}
+	return "secret/" + t.SecretName
 }
 
 // must is for registrations that fail only where this program is wrong.

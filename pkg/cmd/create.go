@@ -21,9 +21,10 @@ const (
 	// maxCount is the most tokens that one create or generate makes.
 	maxCount = 10_000
 
-	// undoBound is how long create tries to remove a token that it could not
-	// deliver.
-	undoBound = 10 * time.Second
+	// undoPatience is how long create goes on trying to remove tokens that it
+	// could not deliver when the cluster does not help: long enough for a server
+	// that restarts.
+	undoPatience = 30 * time.Second
 )
 
 type createFlags struct {
@@ -31,6 +32,7 @@ type createFlags struct {
 	output      outputFlags
 	expiry      expiryFlags
 	dryRun      dryRun
+	parallel    parallel
 	description string
 	groups      []string
 	usages      []string
@@ -87,12 +89,13 @@ func newCreateCommand(env *Env, client *clientFlags) *cobra.Command {
 	f.StringSliceVar(&flags.usages, "usages", bootstrap.DefaultUsages(), "What the token may be used for: authentication, signing.")
 	f.StringVar(&flags.caFile, "ca-file", "", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory) to compute the CA hash from, instead of asking the cluster.")
 	f.StringVar(&flags.tokenFormat, "token-format", string(token.SecureFormat), "Format of the token: secure, or short, which has no CA hash.")
-	f.StringVar(&flags.outputFile, "output-file", "", "Write to this new file, readable by its owner only, instead of standard output.")
+	f.StringVar(&flags.outputFile, "output-file", "", "Write to this new file, readable by its owner only (on Windows, as its folder lets others read it), instead of standard output.")
 	f.StringVar(&flags.join, "print-join-command", "", "Print what to paste on the new machine instead of the bare token: install, the install script's command line; agent, the agent's; config, a config.yaml.")
 	f.Lookup("print-join-command").NoOptDefVal = string(joinInstall)
 	f.StringVar(&flags.url, "url", "", "Address that the new node dials, such as https://k3s.example.com:6443. (default the address in the kubeconfig)")
 	f.IntVar(&flags.count, "count", 1, fmt.Sprintf("How many tokens to create, at most %d.", maxCount))
 	flags.dryRun.addFlags(cmd)
+	flags.parallel.addFlags(cmd)
 	flags.output.addFlags(cmd, formatName)
 	completeValues(cmd, "usages", bootstrap.DefaultUsages()...)
 	completeValues(cmd, "token-format", string(token.SecureFormat), string(token.ShortFormat))
@@ -102,35 +105,37 @@ func newCreateCommand(env *Env, client *clientFlags) *cobra.Command {
 
 // createOptions is a checked command line.
 type createOptions struct {
-	env     *Env
-	client  *clientFlags
-	output  outputFlags
-	render  render // nil where the tokens are printed bare
-	token   token.Token
-	proto   bootstrap.Token // what every token made has in common
-	expiry  expiry
-	dryRun  dryRun
-	groups  bool // the user chose the groups
-	ca      *cluster.CA
-	format  token.Format
-	file    string
-	join    joinKind
-	joinURL string
-	count   int
+	env      *Env
+	client   *clientFlags
+	output   outputFlags
+	render   render // nil where the tokens are printed bare
+	token    token.Token
+	proto    bootstrap.Token // what every token made has in common
+	expiry   expiry
+	dryRun   dryRun
+	parallel parallel
+	groups   bool // the user chose the groups
+	ca       *cluster.CA
+	format   token.Format
+	file     string
+	join     joinKind
+	joinURL  string
+	count    int
 }
 
 func (f *createFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*createOptions, error) {
 	o := &createOptions{
-		env:     env,
-		client:  f.client,
-		output:  f.output,
-		dryRun:  f.dryRun,
-		groups:  cmd.Flags().Changed("groups"),
-		format:  token.Format(f.tokenFormat),
-		file:    f.outputFile,
-		join:    joinKind(f.join),
-		joinURL: f.url,
-		count:   f.count,
+		env:      env,
+		client:   f.client,
+		output:   f.output,
+		dryRun:   f.dryRun,
+		parallel: f.parallel,
+		groups:   cmd.Flags().Changed("groups"),
+		format:   token.Format(f.tokenFormat),
+		file:     f.outputFile,
+		join:     joinKind(f.join),
+		joinURL:  f.url,
+		count:    f.count,
 		proto: bootstrap.Token{
 			Description: f.description,
 			Groups:      dedupe(f.groups),
@@ -222,72 +227,77 @@ func (o *createOptions) run(ctx context.Context) error {
 	}
 	defer delivery.abandon()
 
-	store := bootstrap.NewStore(conn.core)
+	store := conn.tokens().WithParallel(int(o.parallel))
 	if o.dryRun == dryRunServer {
 		store = store.WithDryRun()
 	}
+	if err := o.env.hold(); err != nil {
+		return err
+	}
+	defer o.env.release()
 	made, failures := o.create(ctx, store, tokens)
 	if err := o.deliver(ctx, facts, delivery, made); err != nil {
 		return errors.Join(append(failures, err, o.undo(ctx, store, made))...)
+	}
+	if o.count > 1 && len(made) < o.count {
+		failures = append(failures, fmt.Errorf("%d of %d tokens were created", len(made), o.count))
 	}
 	return errors.Join(failures...)
 }
 
 // clusterFacts is what create knows of the cluster before it writes.
 type clusterFacts struct {
-	ca      cluster.CA
-	version cluster.Version
-	join    cluster.JoinURL
+	ca           cluster.CA
+	version      cluster.Version // only where it is needed
+	distribution cluster.Distribution
+	join         cluster.JoinURL
+	now          func() time.Time
 }
 
 func (o *createOptions) needsCA() bool {
 	return o.format == token.SecureFormat || o.render != nil
 }
 
+// needsTime tells whether the end of the tokens hangs on a clock that no other
+// question to the cluster tells.
+func (o *createOptions) needsTime() bool {
+	return !o.expiry.never() && o.dryRun != dryRunClient && (o.ca != nil || !o.needsCA())
+}
+
 func (o *createOptions) learn(ctx context.Context, conn *connection) (*clusterFacts, error) {
-	// The two requests are made side by side: each is a round trip to a
-	// cluster that may be far away.
-	type answer struct {
-		version cluster.Version
-		err     error
-	}
-	versions := make(chan answer, 1)
-	needsVersion := !o.groups || o.join != "" || o.render != nil
-	go func() {
-		if !needsVersion {
-			versions <- answer{}
-			return
-		}
-		version, err := cluster.FetchVersion(ctx, conn.core.RESTClient())
-		versions <- answer{version, err}
-	}()
-	facts := &clusterFacts{}
+	facts := &clusterFacts{now: conn.now}
 	var err error
 	switch {
 	case o.ca != nil:
 		facts.ca = *o.ca
 	case o.needsCA():
-		facts.ca, err = cluster.FetchCA(ctx, conn.core, conn.config, o.env.Now())
+		if facts.ca, err = cluster.FetchCA(ctx, conn.configMaps(), conn.config, conn.clock.Now); err != nil {
+			return nil, err
+		}
 	}
-	version := <-versions
-	if err != nil {
-		return nil, err
+	// The CA mostly tells what made it, which saves a round trip to a cluster
+	// that may be far away.
+	facts.distribution = facts.ca.Distribution()
+	unknown := facts.distribution == cluster.Other && (!o.groups || o.join != "" || o.render != nil)
+	if unknown || o.join == joinInstall || o.needsTime() {
+		facts.version, err = cluster.FetchVersion(ctx, conn)
+		if err != nil && (o.join == joinInstall || !apierrors.IsForbidden(err)) {
+			return nil, err
+		}
 	}
-	if version.err != nil && (o.join == joinInstall || !apierrors.IsForbidden(version.err)) {
-		return nil, version.err
+	if facts.version.GitVersion != "" {
+		facts.distribution = facts.version.Distribution()
 	}
-	facts.version = version.version
-	distribution := facts.version.Distribution()
-	if facts.version.GitVersion != "" && distribution == cluster.Other {
+	if facts.version.GitVersion != "" && facts.distribution == cluster.Other {
 		o.env.warn("the server is Kubernetes %s, neither K3s nor RKE2: nothing there knows what to do with a K3s token", facts.version.GitVersion)
 	}
 	if facts.ca.Note != "" {
 		o.env.warn("%s", facts.ca.Note)
 	}
 	if o.joinURL != "" {
-		facts.join, err = cluster.ParseJoinURL(o.joinURL, distribution)
+		facts.join, err = cluster.ParseJoinURL(o.joinURL, facts.distribution)
 	} else {
-		facts.join, err = cluster.DefaultJoinURL(conn.config, distribution)
+		facts.join, err = cluster.DefaultJoinURL(conn.config, facts.distribution)
 	}
 	if err != nil {
 		return nil, err
@@ -301,7 +311,7 @@ func (o *createOptions) learn(ctx context.Context, conn *connection) (*clusterFa
 // newTokens returns the tokens to create; all but a given one get their id and
 // secret later.
 func (o *createOptions) newTokens(facts *clusterFacts) ([]*bootstrap.Token, error) {
-	expires, err := o.expiry.at(o.env.Now())
+	expires, err := o.expiry.at(facts.now())
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +322,7 @@ func (o *createOptions) newTokens(facts *clusterFacts) ([]*bootstrap.Token, erro
 	proto := o.proto
 	proto.Token, proto.Expires = o.token, expires
 	if !o.groups {
-		proto.Groups = []string{facts.version.Distribution().DefaultGroup()}
+		proto.Groups = []string{facts.distribution.DefaultGroup()}
 	}
 	tokens := make([]*bootstrap.Token, o.count)
 	for i := range tokens {
@@ -378,14 +388,14 @@ func (o *createOptions) deliver(ctx context.Context, facts *clusterFacts, delive
 	if len(made) == 0 {
 		return nil
 	}
-	if expires := made[0].Expires; !expires.IsZero() && !expires.After(o.env.Now()) {
+	if expires := made[0].Expires; !expires.IsZero() && !expires.After(facts.now()) {
 		return errors.New("the token expired before it could be printed: choose a longer --ttl")
 	}
 	result, err := o.print(facts, made)
 	if err != nil {
 		return err
 	}
-	if err := delivery.write(result); err != nil {
+	if err := delivery.write(ctx, result); err != nil {
 		return err
 	}
 	if o.dryRun != dryRunNone {
@@ -402,19 +412,25 @@ func (o *createOptions) undo(ctx context.Context, store *bootstrap.Store, tokens
 	if len(tokens) == 0 || o.dryRun != dryRunNone {
 		return nil
 	}
-	var left []string
+	var left, unseen []string
 	var errs []error
-	for i, err := range store.UndoAll(ctx, tokens, undoBound) {
-		if err != nil {
+	for i, err := range store.UndoAll(ctx, tokens, undoPatience) {
+		switch {
+		case errors.Is(err, bootstrap.ErrUnseen):
+			unseen = append(unseen, tokens[i].ID)
+		case err != nil:
 			left = append(left, tokens[i].ID)
 			errs = append(errs, err)
 		}
 	}
-	if len(left) > 0 {
+	if left = append(left, unseen...); len(errs) > 0 {
 		ids := strings.Join(left, " ")
 		return errors.Join(append(errs, fmt.Errorf("the cluster may hold tokens that you have not seen, and removing them failed: %s\nwhen it answers again, run: %s delete --ignore-not-found %s", ids, Name, ids))...)
 	}
 	o.env.note("no token was left in the cluster that you have not seen")
+	if len(unseen) > 0 {
+		o.env.note("should a request that was not answered be held up on its way, it may still make one: to be sure, run later: %s delete --ignore-not-found %s", Name, strings.Join(unseen, " "))
+	}
 	return nil
 }
 
@@ -431,13 +447,13 @@ func (o *createOptions) print(facts *clusterFacts, tokens []*bootstrap.Token) ([
 		secrets[i] = t.Token.Secret
 		lines[i] = shown.Reveal()
 		if o.join != "" {
-			line, err := joinCommand(o.join, facts.join.URL, shown, facts.version)
+			line, err := joinCommand(o.join, facts.join.URL, shown, facts.distribution, facts.version.GitVersion)
 			if err != nil {
 				return nil, err
 			}
 			lines[i] = line
 		}
-		objects[i] = newBootstrapToken(t, o.env.Now())
+		objects[i] = newBootstrapToken(t, facts.now())
 		objects[i].Token, objects[i].CAHash, objects[i].Server = shown.Reveal(), facts.ca.Hash, facts.join.URL
 	}
 	format, own := o.output.own()

@@ -15,6 +15,7 @@ import (
 type deleteFlags struct {
 	client         *clientFlags
 	dryRun         dryRun
+	parallel       parallel
 	output         string
 	expired        bool
 	all            bool
@@ -63,6 +64,7 @@ func newDeleteCommand(env *Env, client *clientFlags) *cobra.Command {
 	f.BoolVar(&flags.ignoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete.`)
 	f.StringVarP(&flags.output, "output", "o", "", "Output format: name, or none for a sentence a token.")
 	flags.dryRun.addFlags(cmd)
+	flags.parallel.addFlags(cmd)
 	completeValues(cmd, "output", formatName)
 	return cmd
 }
@@ -73,6 +75,7 @@ type deleteOptions struct {
 	client         *clientFlags
 	refs           []bootstrap.Ref
 	dryRun         dryRun
+	parallel       parallel
 	names          bool // -o name
 	expired        bool
 	all            bool
@@ -85,6 +88,7 @@ func (f *deleteFlags) toOptions(env *Env, args []string) (*deleteOptions, error)
 		env:            env,
 		client:         f.client,
 		dryRun:         f.dryRun,
+		parallel:       f.parallel,
 		names:          f.output == formatName,
 		expired:        f.expired,
 		all:            f.all,
@@ -115,9 +119,9 @@ func (o *deleteOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store := bootstrap.NewStore(conn.core)
-	failed := &failures{ignoreNotFound: o.ignoreNotFound}
-	tokens, err := o.find(ctx, store, failed)
+	store := conn.tokens().WithParallel(int(o.parallel))
+	failed := &failures{done: "deleted", ignoreNotFound: o.ignoreNotFound}
+	tokens, err := o.find(ctx, conn, store, failed)
 	if err != nil {
 		return err
 	}
@@ -132,7 +136,12 @@ func (o *deleteOptions) run(ctx context.Context) error {
 		}
 	}
 	var result strings.Builder
-	for i, err := range o.delete(ctx, store, tokens) {
+	if err := o.env.hold(); err != nil {
+		return err
+	}
+	errs := o.delete(ctx, store, tokens)
+	o.env.release()
+	for i, err := range errs {
 		if failed.add(tokens[i].ID, err) {
 			o.describe(&result, tokens[i])
 		}
@@ -168,11 +177,10 @@ func (o *deleteOptions) describe(result *strings.Builder, t *bootstrap.Token) {
 
 // find returns the tokens to delete. Why others that were named are not among
 // them goes to failed.
-func (o *deleteOptions) find(ctx context.Context, store *bootstrap.Store, failed *failures) (found []*bootstrap.Token, err error) {
+func (o *deleteOptions) find(ctx context.Context, conn *connection, store *bootstrap.Store, failed *failures) (found []*bootstrap.Token, err error) {
 	if len(o.refs) == 0 {
-		now := o.env.Now()
 		err := store.List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
-			if o.all || t.Status(now) == bootstrap.Expired {
+			if o.all || t.Status(conn.now()) == bootstrap.Expired {
 				found = append(found, t)
 			}
 			return nil

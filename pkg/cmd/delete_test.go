@@ -299,7 +299,6 @@ func TestExtendRefusesBeforeItAsksTheCluster(t *testing.T) {
 	for want, args := range map[string][]string{
 		"name the tokens to extend":              {"--ttl", "1h"},
 		"at least one of the flags in the group": {"abcdef"},
-		"is in the past":                         {"abcdef", "--expires-at", "2020-01-31T12:00:00Z"},
 		"negative duration":                      {"abcdef", "--ttl", "-1h"},
 		"would expire before":                    {"abcdef", "--ttl", "1ms"},
 		"neither a token id":                     {"hunter2hunter2", "--ttl", "1h"},
@@ -311,6 +310,18 @@ func TestExtendRefusesBeforeItAsksTheCluster(t *testing.T) {
 	}
 	if requests := c.Requests(); len(requests) > 0 {
 		t.Errorf("requests %v", requests)
+	}
+}
+
+// When the past begins is for the server to say.
+func TestExtendIntoThePastChangesNothing(t *testing.T) {
+	for _, dryRun := range []string{"none", "client", "server"} {
+		c := newCluster(t)
+		c.put("abcdef", nil)
+		c.run(t, "extend", "abcdef", "--expires-at", "2020-01-31T12:00:00Z", "--dry-run", dryRun).wants(t, 1, "", "error: --expires-at 2020-01-31T12:00:00Z is in the past")
+		if writes := c.Writes(); len(writes) > 0 {
+			t.Errorf("requests %v", writes)
+		}
 	}
 }
 

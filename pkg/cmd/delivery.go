@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,12 +39,14 @@ func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
 	if _, err := os.Lstat(name); err == nil {
 		return nil, d.exists()
 	}
-	// CreateTemp makes files that only their owner can read.
+	// CreateTemp makes files that only their owner can read. On Windows a mode
+	// says nothing of others, and a file has the access list of its folder.
 	file, err := os.CreateTemp(filepath.Dir(name), ".k3s-token-*")
 	if err != nil {
 		return nil, d.failed(err)
 	}
 	d.file = file
+	e.interrupts.cleanUp(func() { _ = os.Remove(file.Name()) })
 	if dryRun {
 		d.abandon()
 		d.name = ""
@@ -64,9 +67,9 @@ func undelivered(err error) error {
 }
 
 // write delivers the result.
-func (d *delivery) write(result []byte) error {
+func (d *delivery) write(ctx context.Context, result []byte) error {
 	if d.name == "" {
-		if err := d.env.writeResult(result); err != nil {
+		if err := d.env.deliverResult(ctx, result); err != nil {
 			return undelivered(err)
 		}
 		return nil

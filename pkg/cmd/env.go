@@ -33,6 +33,8 @@ type Env struct {
 	SystemCAs func() (*x509.CertPool, error)
 	// Build says which build of the plugin this is.
 	Build Build
+
+	interrupts *interrupts // set by Run
 }
 
 func (e *Env) getenv(name string) string {

@@ -2,12 +2,14 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,7 +64,7 @@ func describe(err error) []string {
 		return append(describe(noCA.ConfigMap), "error: "+noCA.Error())
 	case errors.Is(err, context.Canceled), errors.As(err, &interrupted) && errors.As(err, &connection):
 		return []string{"error: interrupted"}
-	case errors.As(err, &output) && errors.Is(err, syscall.EPIPE):
+	case errors.As(err, &output) && isBrokenPipe(err):
 		// Whoever reads the output has seen enough, as in "list | head".
 		return nil
 	case errors.As(err, &status):
@@ -70,7 +72,7 @@ func describe(err error) []string {
 	case clientcmd.IsConfigurationInvalid(err):
 		return []string{"error: " + err.Error()}
 	case errors.As(err, &connection):
-		return []string{describeConnection(connection)}
+		return append([]string{describeConnection(connection)}, clockHint(connection)...)
 	}
 	message := err.Error()
 	if !strings.HasPrefix(message, "error: ") {
@@ -110,6 +112,17 @@ func describeInvalid(status metav1.Status) string {
 		message += fmt.Sprintf("%s%s: %s", separator, cause.Field, cause.Message)
 	}
 	return message
+}
+
+// clockHint says what to do about a certificate that is not valid at this time,
+// for which the machine's own clock is to blame as often as the certificate.
+func clockHint(err error) []string {
+	var invalid x509.CertificateInvalidError
+	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || invalid.Cert == nil {
+		return nil
+	}
+	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	return []string{fmt.Sprintf("hint: check this machine's clock; a certificate on the way to the server is valid from %s to %s: if that is over, restart the server, which renews its certificates", stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter))}
 }
 
 func describeConnection(err *url.Error) string {

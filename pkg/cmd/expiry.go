@@ -60,14 +60,17 @@ func (f *expiryFlags) toExpiry(cmd *cobra.Command) (expiry, error) {
 	return expiry{ttl: ttl}, nil
 }
 
+// never tells whether there is no end.
+func (e expiry) never() bool { return e.ttl == 0 && e.end.IsZero() }
+
 // at returns when a token ends that starts now, to the second, and never
 // earlier than asked for; the zero time is never.
 func (e expiry) at(now time.Time) (time.Time, error) {
+	if e.never() {
+		return time.Time{}, nil
+	}
 	end := e.end
 	if end.IsZero() {
-		if e.ttl == 0 {
-			return time.Time{}, nil
-		}
 		end = now.Add(e.ttl)
 	}
 	if !end.After(now) {

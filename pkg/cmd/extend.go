@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,10 +15,11 @@ import (
 )
 
 type extendFlags struct {
-	client *clientFlags
-	output outputFlags
-	expiry expiryFlags
-	dryRun dryRun
+	client   *clientFlags
+	output   outputFlags
+	expiry   expiryFlags
+	dryRun   dryRun
+	parallel parallel
 }
 
 func newExtendCommand(env *Env, client *clientFlags) *cobra.Command {
@@ -50,23 +52,25 @@ func newExtendCommand(env *Env, client *clientFlags) *cobra.Command {
 	}
 	flags.expiry.addFlags(cmd, "")
 	flags.dryRun.addFlags(cmd)
+	flags.parallel.addFlags(cmd)
 	flags.output.addFlags(cmd, formatName)
 	return cmd
 }
 
 // extendOptions is a checked command line.
 type extendOptions struct {
-	env    *Env
-	client *clientFlags
-	format string
-	render render
-	expiry expiry
-	dryRun dryRun
-	refs   []bootstrap.Ref
+	env      *Env
+	client   *clientFlags
+	format   string
+	render   render
+	expiry   expiry
+	dryRun   dryRun
+	parallel parallel
+	refs     []bootstrap.Ref
 }
 
 func (f *extendFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*extendOptions, error) {
-	o := &extendOptions{env: env, client: f.client, dryRun: f.dryRun}
+	o := &extendOptions{env: env, client: f.client, dryRun: f.dryRun, parallel: f.parallel}
 	if len(args) == 0 {
 		return nil, errors.New("name the tokens to extend")
 	}
@@ -85,20 +89,25 @@ func (f *extendFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*e
 }
 
 func (o *extendOptions) run(ctx context.Context) error {
-	now := o.env.Now()
-	expires, err := o.expiry.at(now)
-	if err != nil {
-		return err
-	}
-	o.env.warnIfForever(expires)
 	conn, err := o.client.connect()
 	if err != nil {
 		return err
 	}
-	store := bootstrap.NewStore(conn.core)
-	tokens, errs := o.extend(ctx, store, expires)
+	// One end for all, by the clock of a server that has answered.
+	end := sync.OnceValues(func() (time.Time, error) { return o.expiry.at(conn.now()) })
+	if err := o.env.hold(); err != nil {
+		return err
+	}
+	tokens, errs := o.extend(ctx, conn.tokens().WithParallel(int(o.parallel)), end)
+	o.env.release()
+	expires, err := end()
+	if err != nil {
+		return err
+	}
+	o.env.warnIfForever(expires)
+	now := conn.now()
 
-	failed := &failures{}
+	failed := &failures{done: "extended"}
 	seen := map[string]bool{}
 	var result strings.Builder
 	var extended []BootstrapToken
@@ -121,9 +130,10 @@ func (o *extendOptions) run(ctx context.Context) error {
 	return errors.Join(failed.err(), err)
 }
 
-func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, expires time.Time) ([]*bootstrap.Token, []error) {
+func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, end bootstrap.End) ([]*bootstrap.Token, []error) {
 	if o.dryRun == dryRunClient {
 		tokens, errs := store.Find(ctx, o.refs)
+		expires, _ := end() // run sees the error
 		for _, t := range tokens {
 			if t != nil {
 				t.Expires = expires
@@ -134,7 +144,7 @@ func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, expi
 	if o.dryRun == dryRunServer {
 		store = store.WithDryRun()
 	}
-	return store.ExtendAll(ctx, o.refs, expires)
+	return store.ExtendAll(ctx, o.refs, end)
 }
 
 func (o *extendOptions) print(extended []BootstrapToken, sentences string) error {

@@ -106,6 +106,7 @@ type call struct {
 	cluster *cluster // nil for none: KUBECONFIG leads nowhere
 	ctx     context.Context
 	stdin   string
+	in      io.Reader // instead of stdin
 	stdout  io.Writer // nil for a buffer
 	random  io.Reader // nil for one that is the same each time
 	now     func() time.Time
@@ -157,6 +158,9 @@ func (c call) run(t *testing.T) outcome {
 		Random:    &lockedReader{r: rand.NewChaCha8([32]byte{3})},
 		SystemCAs: func() (*x509.CertPool, error) { return x509.NewCertPool(), nil },
 		Build:     cmd.Build{Version: "v0.0.0-test"},
+	}
+	if c.in != nil {
+		env.In = c.in
 	}
 	if c.stdout != nil {
 		env.Out = c.stdout

@@ -27,8 +27,8 @@ func joinKinds() []string {
 // install and agent, YAML for config. The names of variables, flags and keys
 // are those of https://docs.k3s.io/installation/configuration and
 // https://docs.rke2.io/install/quickstart.
-func joinCommand(kind joinKind, url string, t token.Token, version cluster.Version) (string, error) {
-	rke2 := version.Distribution() == cluster.RKE2
+func joinCommand(kind joinKind, url string, t token.Token, distribution cluster.Distribution, version string) (string, error) {
+	rke2 := distribution == cluster.RKE2
 	switch kind {
 	case joinConfig:
 		return joinConfigFile(url, t)
@@ -46,10 +46,10 @@ func joinCommand(kind joinKind, url string, t token.Token, version cluster.Versi
 			return "", err
 		}
 		return fmt.Sprintf("mkdir -p /etc/rancher/rke2 && (umask 077 && printf '%%s\\n' %s >/etc/rancher/rke2/config.yaml) && curl -sfL https://get.rke2.io | INSTALL_RKE2_TYPE=agent INSTALL_RKE2_VERSION=%s sh - && systemctl enable --now rke2-agent",
-			shellQuote(config), shellQuote(version.GitVersion)), nil
+			shellQuote(config), shellQuote(version)), nil
 	}
 	return fmt.Sprintf("curl -sfL https://get.k3s.io | K3S_URL=%s K3S_TOKEN=%s INSTALL_K3S_VERSION=%s sh -",
-		shellQuote(url), shellQuote(t.Reveal()), shellQuote(version.GitVersion)), nil
+		shellQuote(url), shellQuote(t.Reveal()), shellQuote(version)), nil
 }
 
 func joinConfigFile(url string, t token.Token) (string, error) {

@@ -55,7 +55,7 @@ func TestInstallLineHoldsTheValuesAsTheyAre(t *testing.T) {
 			joinInstall: url + "|" + value + "|v1.31.1+k3s1",
 			joinAgent:   "agent|--server|" + url + "|--token|" + value + "|",
 		} {
-			line, err := joinCommand(kind, url, tok, cluster.Version{GitVersion: "v1.31.1+k3s1"})
+			line, err := joinCommand(kind, url, tok, cluster.K3s, "v1.31.1+k3s1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestInstallLineOfRKE2WritesItsConfigFile(t *testing.T) {
 		t.Skip("there is no /bin/sh")
 	}
 	for _, value := range awkward {
-		line, err := joinCommand(joinInstall, "https://rke2.example.com:9345", token.Token{Secret: token.Secret(value)}, cluster.Version{GitVersion: "v1.31.1+rke2r1"})
+		line, err := joinCommand(joinInstall, "https://rke2.example.com:9345", token.Token{Secret: token.Secret(value)}, cluster.RKE2, "v1.31.1+rke2r1")
 		if err != nil {
 			t.Fatal(err)
 		}

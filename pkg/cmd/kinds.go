@@ -277,16 +277,3 @@ func (t *TokenRotation) DeepCopyObject() runtime.Object { c := *t; return &c }
 
 // DeepCopyObject implements runtime.Object.
 func (t *VersionInfo) DeepCopyObject() runtime.Object { c := *t; return &c }
-
-// secretNamer is what -o name can print.
-type secretNamer interface{ secretNames() []string }
-
-func (t *BootstrapToken) secretNames() []string { return []string{t.Metadata.Name} }
-
-func (t *BootstrapTokenList) secretNames() []string {
-	names := make([]string, len(t.Items))
-	for i := range t.Items {
-		names[i] = t.Items[i].Metadata.Name
-	}
-	return names
-}

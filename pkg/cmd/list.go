@@ -78,7 +78,7 @@ type listOptions struct {
 	client    *clientFlags
 	format    string
 	render    render // nil where the command prints the list itself
-	compare   func(a, b *bootstrap.Token) int
+	compare   func(a, b entry) int
 	expired   bool
 	noHeaders bool
 	chunkSize int64
@@ -107,89 +107,194 @@ func (o *listOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := bootstrap.NewStore(conn.core).ListAll(ctx, o.chunkSize)
+	var entries []entry
+	shared := map[details]*details{}
+	err = conn.tokens().List(ctx, o.chunkSize, func(t *bootstrap.Token) error {
+		entries = append(entries, newEntry(t, shared))
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	now := o.env.Now()
-	tokens := all
+	now := conn.now()
 	if o.expired {
-		tokens = slices.DeleteFunc(all, func(t *bootstrap.Token) bool { return t.Status(now) != bootstrap.Expired })
+		entries = slices.DeleteFunc(entries, func(e entry) bool {
+			t := e.life()
+			return t.Status(now) != bootstrap.Expired
+		})
 	}
-	slices.SortStableFunc(tokens, o.compare)
+	slices.SortStableFunc(entries, o.compare)
 
-	result, err := o.print(tokens, now)
-	if err != nil {
+	if err := o.print(entries, now); err != nil {
 		return err
 	}
-	if err := o.env.writeResult(result); err != nil {
-		return err
-	}
-	for _, t := range tokens {
-		if t.Problem != "" {
-			o.env.warn("secret/%s is no valid bootstrap token: %s", t.SecretName, t.Problem)
+	for _, e := range entries {
+		if e.problem != "" {
+			o.env.warn("secret/%s is no valid bootstrap token: %s", e.token().SecretName, e.problem)
 		}
 	}
-	if len(tokens) == 0 {
+	if len(entries) == 0 {
 		o.env.note("No bootstrap tokens found.")
 	}
 	return nil
 }
 
-func (o *listOptions) print(tokens []*bootstrap.Token, now time.Time) ([]byte, error) {
-	if o.render == nil && o.format != formatName {
-		return o.table(tokens, now)
-	}
-	items := make([]BootstrapToken, len(tokens))
-	for i, t := range tokens {
-		items[i] = newBootstrapToken(t, now)
-	}
-	if o.format == formatName {
-		return renderNames(newTokenList(items)), nil
-	}
-	return o.render(newTokenList(items))
+// entry is what list keeps of a token until all have arrived and can be sorted:
+// of 50,000 tokens a few megabytes.
+type entry struct {
+	id               string
+	expires, created time.Time
+	*details
 }
 
-// table prints the columns of "k3s token list", whose token column holds the
-// id; -o wide adds two.
-func (o *listOptions) table(tokens []*bootstrap.Token, now time.Time) ([]byte, error) {
-	if len(tokens) == 0 {
-		return nil, nil
+// details are what many tokens have in common, and then share.
+type details struct {
+	usages, groups, description, problem string
+	secretName                           string // where it does not follow from the id
+}
+
+func newEntry(t *bootstrap.Token, shared map[details]*details) entry {
+	d := details{strings.Join(t.Usages, ","), strings.Join(t.Groups, ","), t.Description, t.Problem, t.SecretName}
+	if d.secretName == bootstrap.SecretName(t.ID) {
+		d.secretName = ""
 	}
-	const wide = 1
-	table := &metav1.Table{
-		ColumnDefinitions: []metav1.TableColumnDefinition{
-			{Name: "Token", Type: "string"},
-			{Name: "TTL", Type: "string"},
-			{Name: "Expires", Type: "string"},
-			{Name: "Usages", Type: "string"},
-			{Name: "Description", Type: "string"},
-			{Name: "Extra Groups", Type: "string"},
-			{Name: "Status", Type: "string", Priority: wide},
-			{Name: "Age", Type: "string", Priority: wide},
-		},
-		Rows: make([]metav1.TableRow, len(tokens)),
+	if shared[d] == nil {
+		shared[d] = &d
 	}
-	for i, t := range tokens {
-		ttl, expires := lifetime(t, now)
-		status := string(t.Status(now))
-		if t.Problem != "" {
-			status += ": " + t.Problem
-		}
-		age := "<unknown>"
-		if !t.Created.IsZero() {
-			age = duration.HumanDuration(now.Sub(t.Created))
-		}
-		table.Rows[i].Cells = []any{
-			printable(t.ID), ttl, expires,
-			orNone(t.Usages...), orNone(t.Description), orNone(t.Groups...),
-			status, age,
-		}
+	return entry{t.ID, t.Expires, t.Created, shared[d]}
+}
+
+// token is the token again, without its secret.
+func (e entry) token() *bootstrap.Token {
+	t := e.life()
+	t.ID, t.Created, t.Description, t.SecretName = e.id, e.created, e.description, e.secretName
+	if t.SecretName == "" {
+		t.SecretName = bootstrap.SecretName(e.id)
 	}
+	if e.usages != "" {
+		t.Usages = strings.Split(e.usages, ",")
+	}
+	if e.groups != "" {
+		t.Groups = strings.Split(e.groups, ",")
+	}
+	return &t
+}
+
+// life is as much of the token as tells its status.
+func (e entry) life() bootstrap.Token { return bootstrap.Token{Expires: e.expires, Problem: e.problem} }
+
+// printAtOnce is how many lines are put together before they are written.
+const printAtOnce = 1000
+
+func (o *listOptions) print(entries []entry, now time.Time) error {
+	if o.render != nil {
+		result, err := o.render(newTokenList(objects(entries, now)))
+		if err != nil {
+			return err
+		}
+		return o.env.writeResult(result)
+	}
+	if o.format == formatName {
+		for some := range slices.Chunk(entries, printAtOnce) {
+			if err := o.env.writeResult(renderNames(newTokenList(objects(some, now)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return o.printTable(entries, now)
+}
+
+func objects(entries []entry, now time.Time) []BootstrapToken {
+	items := make([]BootstrapToken, len(entries))
+	for i, e := range entries {
+		items[i] = newBootstrapToken(e.token(), now)
+	}
+	return items
+}
+
+// printTable prints the columns of "k3s token list", whose token column holds
+// the id; -o wide adds two.
+func (o *listOptions) printTable(entries []entry, now time.Time) error {
 	var out bytes.Buffer
+	shared := map[*details][]string{}
+	writer := printers.GetNewTabWriter(&out)
+	// A batch knows its own widths only, and they are to be those of all.
+	writer.SetRememberedWidths(columnWidths(entries, now, shared))
 	printer := printers.NewTablePrinter(printers.PrintOptions{NoHeaders: o.noHeaders, Wide: o.format == formatWide})
-	err := printer.PrintObj(table, &out)
-	return out.Bytes(), err
+	for some := range slices.Chunk(entries, printAtOnce) {
+		table := &metav1.Table{ColumnDefinitions: listColumns(), Rows: make([]metav1.TableRow, len(some))}
+		for i, e := range some {
+			line := cells(e, now, shared)
+			table.Rows[i].Cells = make([]any, len(line))
+			for column, cell := range line {
+				table.Rows[i].Cells[column] = cell
+			}
+		}
+		out.Reset()
+		if err := errors.Join(printer.PrintObj(table, writer), writer.Flush(), o.env.writeResult(out.Bytes())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listColumns() []metav1.TableColumnDefinition {
+	const wide = 1
+	return []metav1.TableColumnDefinition{
+		{Name: "Token", Type: "string"},
+		{Name: "TTL", Type: "string"},
+		{Name: "Expires", Type: "string"},
+		{Name: "Usages", Type: "string"},
+		{Name: "Description", Type: "string"},
+		{Name: "Extra Groups", Type: "string"},
+		{Name: "Status", Type: "string", Priority: wide},
+		{Name: "Age", Type: "string", Priority: wide},
+	}
+}
+
+// cells returns the cells of a line. Those that tokens share are made once, and
+// kept in shared.
+func cells(e entry, now time.Time, shared map[*details][]string) []string {
+	common := shared[e.details]
+	if common == nil {
+		common = []string{orNone(e.usages), orNone(e.description), orNone(e.groups)}
+		shared[e.details] = common
+	}
+	t := e.life()
+	ttl, expires := lifetime(&t, now)
+	status := string(t.Status(now))
+	if t.Problem != "" {
+		status += ": " + t.Problem
+	}
+	age := "<unknown>"
+	if !e.created.IsZero() {
+		age = duration.HumanDuration(now.Sub(e.created))
+	}
+	return []string{printable(e.id), ttl, expires, common[0], common[1], common[2], status, age}
+}
+
+// columnWidths returns how wide each column is with its padding, as
+// printers.GetNewTabWriter counts. Before the last column of a table, which has
+// no width, come the same ones with -o wide and without.
+func columnWidths(entries []entry, now time.Time, shared map[*details][]string) []int {
+	const narrowest, padding = 6, 3
+	columns := listColumns()
+	widths := make([]int, len(columns)-1)
+	widen := func(i int, cell string) {
+		if i < len(widths) {
+			widths[i] = max(widths[i], narrowest, len(cell)+padding)
+		}
+	}
+	for i, column := range columns {
+		widen(i, column.Name)
+	}
+	for _, e := range entries {
+		for i, cell := range cells(e, now, shared) {
+			widen(i, cell)
+		}
+	}
+	return widths
 }
 
 // lifetime returns what the columns TTL and EXPIRES say.
@@ -225,25 +330,25 @@ func sortKeys() []string { return []string{sortByExpires, "id", "description", "
 
 // comparison returns the order that --sort-by names. What it leaves undecided
 // stays in the order of the ids.
-func comparison(sortBy string) (func(a, b *bootstrap.Token) int, error) {
+func comparison(sortBy string) (func(a, b entry) int, error) {
 	switch sortBy {
 	case sortByExpires:
 		return compareExpiry, nil
 	case "id":
-		return func(a, b *bootstrap.Token) int { return cmp.Compare(a.ID, b.ID) }, nil
+		return func(a, b entry) int { return cmp.Compare(a.id, b.id) }, nil
 	case "description":
-		return func(a, b *bootstrap.Token) int { return cmp.Compare(a.Description, b.Description) }, nil
+		return func(a, b entry) int { return cmp.Compare(a.description, b.description) }, nil
 	case "age":
 		// The youngest first, as kubectl's age column reads.
-		return func(a, b *bootstrap.Token) int { return b.Created.Compare(a.Created) }, nil
+		return func(a, b entry) int { return b.created.Compare(a.created) }, nil
 	}
 	return nil, fmt.Errorf("--sort-by %q: it takes %s", sortBy, strings.Join(sortKeys(), ", "))
 }
 
 // compareExpiry puts what ends first first, and what never ends last.
-func compareExpiry(a, b *bootstrap.Token) int {
-	if a.Expires.IsZero() || b.Expires.IsZero() {
-		return -a.Expires.Compare(b.Expires)
+func compareExpiry(a, b entry) int {
+	if a.expires.IsZero() || b.expires.IsZero() {
+		return -a.expires.Compare(b.expires)
 	}
-	return a.Expires.Compare(b.Expires)
+	return a.expires.Compare(b.expires)
 }

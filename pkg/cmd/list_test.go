@@ -224,3 +224,33 @@ func TestWarningsOfTheServerAreShownSafely(t *testing.T) {
 		t.Errorf("stderr %q steers the terminal", got.stderr)
 	}
 }
+
+// A description holds whatever its author put there, also what YAML does not
+// allow as it is. One such token must not hide all others.
+func TestListInEachFormatWhateverTheDescriptionHolds(t *testing.T) {
+	var description strings.Builder
+	for r := range rune(0x100) {
+		if r != '\n' { // sigs.k8s.io/yaml/kyaml spoils other escapes in texts of several lines
+			description.WriteRune(r)
+		}
+	}
+	description.WriteString("\ufeff\ufffe\uffff\U0010ffff\u2028\u202e")
+	c := newCluster(t)
+	c.put("abcdef", set("description", description.String()))
+	for _, format := range []string{"json", "yaml", "YAML", "kyaml"} {
+		got := c.run(t, "list", "-o", format)
+		got.wants(t, 0, "BootstrapTokenList", "")
+		var list struct {
+			Items []struct{ Description string }
+		}
+		read := func(data []byte, into any) error { return yaml.Unmarshal(data, into) }
+		if format == "json" {
+			read = json.Unmarshal
+		}
+		if err := read([]byte(got.out), &list); err != nil {
+			t.Errorf("-o %s cannot be read: %v", format, err)
+		} else if len(list.Items) != 1 || list.Items[0].Description != description.String() {
+			t.Errorf("-o %s has another description: %q", format, list.Items)
+		}
+	}
+}

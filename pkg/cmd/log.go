@@ -17,7 +17,8 @@ import (
 // and answers, which hold tokens' secrets: they are left out.
 func withLogging(ctx context.Context, verbosity int, out io.Writer) (context.Context, error) {
 	if verbosity <= 0 {
-		return ctx, nil
+		// The library logs some errors besides returning them.
+		return logr.NewContext(ctx, logr.Discard()), nil
 	}
 	text := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(out), textlogger.Verbosity(verbosity)))
 	logger := logr.New(maskingSink{text.GetSink()})

@@ -6,12 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
 )
 
 var (
@@ -176,10 +179,18 @@ func TestVersion(t *testing.T) {
 }
 
 func TestCompletionPrintsWhatKubectlCalls(t *testing.T) {
-	got := offline(t, "completion")
-	got.wants(t, 0, "#!/bin/sh\n", "")
-	if !strings.HasSuffix(got.out, "\nexec kubectl-k3s_token __complete \"$@\"\n") {
-		t.Errorf("stdout is\n%s", got.out)
+	_, shim := cmd.CompletionShim(runtime.GOOS)
+	if got := offline(t, "completion"); got.code != 0 || got.out != shim || got.stderr != "" {
+		t.Errorf("exit code %d, stdout\n%sstderr %q", got.code, got.out, got.stderr)
+	}
+	for goos, want := range map[string][3]string{
+		"linux":   {"kubectl_complete-k3s_token", "#!/bin/sh\n", "\nexec kubectl-k3s_token __complete \"$@\"\n"},
+		"windows": {"kubectl_complete-k3s_token.cmd", "@rem ", "\n@kubectl-k3s_token.exe __complete %*\n"},
+	} {
+		name, program := cmd.CompletionShim(goos)
+		if name != want[0] || !strings.HasPrefix(program, want[1]) || !strings.HasSuffix(program, want[2]) {
+			t.Errorf("on %s it is %s:\n%s", goos, name, program)
+		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		got := offline(t, "completion", shell)

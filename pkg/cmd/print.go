@@ -2,14 +2,16 @@ package cmd
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -17,9 +19,10 @@ import (
 
 // outputFlags is -o and what goes with it.
 type outputFlags struct {
-	format   string
-	text     []string // the formats that the command prints itself, by name
-	template *genericclioptions.KubeTemplatePrintFlags
+	format           string
+	text             []string // the formats that the command prints itself, by name
+	template         string
+	allowMissingKeys bool
 }
 
 // Formats that a command prints itself.
@@ -33,9 +36,10 @@ const (
 // besides text.
 func (f *outputFlags) addFlags(cmd *cobra.Command, own ...string) {
 	f.text = append([]string{formatText}, own...)
-	f.template = genericclioptions.NewKubeTemplatePrintFlags()
-	f.template.AddFlags(cmd)
 	formats := slices.Concat([]string{"json", "yaml", "kyaml"}, f.text, []string{"jsonpath", "jsonpath-as-json", "jsonpath-file", "go-template", "go-template-file"})
+	cmd.Flags().StringVar(&f.template, "template", "", "Template string or path to template file to use when -o=go-template, -o=go-template-file, -o=jsonpath or -o=jsonpath-file. Without -o it is a golang template [http://golang.org/pkg/text/template/#pkg-overview].")
+	must(cmd.MarkFlagFilename("template"))
+	cmd.Flags().BoolVar(&f.allowMissingKeys, "allow-missing-template-keys", true, "If true, ignore any errors in templates when a field or map key is missing in the template. Only applies to golang and jsonpath output formats.")
 	cmd.Flags().StringVarP(&f.format, "output", "o", "", "Output format. One of: ("+strings.Join(formats, ", ")+").")
 	completeValues(cmd, "output", formats...)
 }
@@ -46,7 +50,7 @@ type render func(obj runtime.Object, secrets ...token.Secret) ([]byte, error)
 // own returns the format, where the command prints it itself.
 func (f *outputFlags) own() (string, bool) {
 	format := strings.ToLower(f.format)
-	if format == "" && *f.template.TemplateArgument == "" {
+	if format == "" && f.template == "" {
 		format = formatText
 	}
 	return format, slices.Contains(f.text, format)
@@ -81,27 +85,111 @@ func (f *outputFlags) toRender() (render, error) {
 	}, nil
 }
 
+// toPrinter returns kubectl's printer for the format.
 func (f *outputFlags) toPrinter() (printers.ResourcePrinter, error) {
-	format := f.format
-	if format == "" {
-		format = "go-template" // --template alone
+	switch strings.ToLower(f.format) {
+	case "json":
+		return &printers.JSONPrinter{}, nil
+	case "yaml":
+		return plainPrinter{&printers.YAMLPrinter{}}, nil
+	case "kyaml":
+		return plainPrinter{&printers.KYAMLPrinter{}}, nil
 	}
-	structured := genericclioptions.JSONYamlPrintFlags{ShowManagedFields: true}
-	printer, err := structured.ToPrinter(format)
-	if genericclioptions.IsNoCompatiblePrinterError(err) {
-		printer, err = f.template.ToPrinter(format)
+	// The template stands behind the format or in a flag of its own, which by
+	// itself is one for go-template.
+	format, text, both := strings.Cut(f.format, "=")
+	if f.template != "" {
+		if both {
+			return nil, errors.New("two templates given: write it behind -o or behind --template")
+		}
+		text = f.template
 	}
-	if genericclioptions.IsNoCompatiblePrinterError(err) {
-		return nil, fmt.Errorf("unknown output format %q: use json, yaml, kyaml, %s, jsonpath=TEMPLATE or go-template=TEMPLATE", f.format, strings.Join(f.text, ", "))
+	switch format {
+	case "jsonpath", "jsonpath-as-json":
+		return f.toJSONPathPrinter(text, format == "jsonpath-as-json")
+	case "jsonpath-file":
+		text, err := readTemplate(text)
+		if err != nil {
+			return nil, err
+		}
+		return f.toJSONPathPrinter(text, false)
+	case "", "go-template", "template":
+		return f.toGoTemplatePrinter(text)
+	case "go-template-file", "templatefile":
+		text, err := readTemplate(text)
+		if err != nil {
+			return nil, err
+		}
+		return f.toGoTemplatePrinter(text)
 	}
-	return printer, err
+	return nil, fmt.Errorf("unknown output format %q: use json, yaml, kyaml, %s, jsonpath=TEMPLATE or go-template=TEMPLATE", f.format, strings.Join(f.text, ", "))
+}
+
+var errNoTemplate = errors.New("no template given: write it behind the format, as in -o jsonpath='{.id}', or behind --template")
+
+func readTemplate(name string) (string, error) {
+	if name == "" {
+		return "", errNoTemplate
+	}
+	content, err := os.ReadFile(name) //nolint:gosec // reading the file that the user names is the point
+	if err != nil {
+		return "", fmt.Errorf("read the template: %w", err)
+	}
+	return string(content), nil
+}
+
+func (f *outputFlags) toJSONPathPrinter(text string, asJSON bool) (printers.ResourcePrinter, error) {
+	if text == "" {
+		return nil, errNoTemplate
+	}
+	printer, err := printers.NewJSONPathPrinter(text)
+	if err != nil {
+		return nil, fmt.Errorf("error parsing jsonpath %s: %w", text, err)
+	}
+	printer.AllowMissingKeys(f.allowMissingKeys)
+	printer.EnableJSONOutput(asJSON)
+	return printer, nil
+}
+
+func (f *outputFlags) toGoTemplatePrinter(text string) (printers.ResourcePrinter, error) {
+	if text == "" {
+		return nil, errNoTemplate
+	}
+	printer, err := printers.NewGoTemplatePrinter([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("error parsing template %s: %w", text, err)
+	}
+	printer.AllowMissingKeys(f.allowMissingKeys)
+	return printer, nil
+}
+
+// plainPrinter has another printer write YAML also where a text holds characters
+// that YAML does not allow as they are: kubectl's printers fail there.
+type plainPrinter struct{ printers.ResourcePrinter }
+
+// PrintObj implements printers.ResourcePrinter.
+func (p plainPrinter) PrintObj(obj runtime.Object, out io.Writer) error {
+	asJSON, err := json.Marshal(obj)
+	if err != nil {
+		return err
+	}
+	// JSON has them within strings only, where an escape says the same.
+	var escaped bytes.Buffer
+	for _, r := range string(asJSON) {
+		if r >= 0x7f && r < 0xa0 || r == 0xfeff || r == 0xfffe || r == 0xffff {
+			fmt.Fprintf(&escaped, `\u%04x`, r)
+		} else {
+			escaped.WriteRune(r)
+		}
+	}
+	return p.ResourcePrinter.PrintObj(&runtime.Unknown{Raw: escaped.Bytes()}, out)
 }
 
 // renderNames writes what -o name prints: names that kubectl and delete take.
-func renderNames(obj secretNamer) []byte {
+func renderNames(list *BootstrapTokenList) []byte {
 	var out bytes.Buffer
-	for _, name := range obj.secretNames() {
-		fmt.Fprintf(&out, "secret/%s\n", name)
+	for i := range list.Items {
+		fmt.Fprintf(&out, "secret/%s\n", list.Items[i].Metadata.Name)
 	}
 	return out.Bytes()
 }

@@ -3,11 +3,15 @@
 package cmd
 
 import (
+	"errors"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// isBrokenPipe tells whether a write failed since nobody reads any more.
+func isBrokenPipe(err error) bool { return errors.Is(err, unix.EPIPE) }
 
 // readerIsGone tells whether nobody reads any more what is written to a pipe or
 // a terminal. Nothing is written to find out.

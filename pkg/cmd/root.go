@@ -20,12 +20,13 @@ const (
 // Run is the whole program: it runs the command line args, args[0] being the
 // name that the program was called by, and returns its exit code.
 func Run(ctx context.Context, args []string, env Env) int {
+	env.interrupts = &interrupts{}
 	root := NewCommand(&env)
 	root.SetArgs(args[1:])
-	if called := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); called == completionShim {
+	if called := strings.TrimSuffix(strings.ToLower(filepath.Base(args[0])), ".exe"); called == completionShim {
 		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, args[1:]...))
 	}
-	err := root.ExecuteContext(ctx)
+	err := env.interrupts.await(ctx, func() error { return root.ExecuteContext(ctx) })
 	if err == nil {
 		return 0
 	}
@@ -103,7 +104,7 @@ func NewCommand(env *Env) *cobra.Command {
 	groups.Add(root)
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	showPluginName(root)
-	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Hidden: true, Run: func(cmd *cobra.Command, args []string) {
+	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about any command", Hidden: true, Run: func(cmd *cobra.Command, args []string) {
 		if about, _, err := root.Find(args); err == nil {
 			cmd = about
 		}

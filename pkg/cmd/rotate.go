@@ -101,7 +101,7 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 	f.Lookup("token").Usage = `The current server token, or "-" to read it from standard input. Others on this machine can read what stands on a command line. Not a bearer token for the Kubernetes API, as kubectl's flag of that name. (default ` + envToken + `, or asked for)`
 	f.StringVar(&flags.newToken, "new-token", "", `The new server token, a password, or "-" to read it from standard input. Others on this machine can read what stands on a command line. (default a generated one)`)
 	f.StringVar(&flags.newTokenFile, "new-token-file", "", "File that holds the new server token.")
-	f.StringVar(&flags.newTokenOutput, flagNewTokenOutput, "", "Write the new token to this new file, readable by its owner only, instead of standard output.")
+	f.StringVar(&flags.newTokenOutput, flagNewTokenOutput, "", "Write the new token to this new file, readable by its owner only (on Windows, as its folder lets others read it), instead of standard output.")
 	f.BoolVar(&flags.allowSpecial, "allow-special-characters", false, "Take a new token with printable characters that can break the env files, YAML and systemd units that hold it.")
 	f.BoolVar(&flags.allowWeak, "allow-weak", false, "Take a new token that is short or can be guessed.")
 	f.BoolVarP(&flags.yes, "yes", "y", false, "Do not ask.")
@@ -273,8 +273,12 @@ func unchanged(err error) error {
 // cluster, and the new token is in the user's hands before, or at the latest
 // when, the server can have it.
 func (o *rotateOptions) rotate(ctx context.Context, plan *rotatePlan, delivery *delivery) error {
+	if err := o.env.hold(); err != nil {
+		return unchanged(err)
+	}
+	defer o.env.release()
 	hand := &handOver{o: o, plan: plan, delivery: delivery}
-	if err := hand.before(); err != nil {
+	if err := hand.before(ctx); err != nil {
 		return unchanged(err)
 	}
 	if err := o.begin(ctx, plan); err != nil {
@@ -289,7 +293,7 @@ func (o *rotateOptions) rotate(ctx context.Context, plan *rotatePlan, delivery *
 			hand.takeBack(), o.unbegin(ctx, plan))
 	}
 	o.finish(ctx, plan, rotation.Outcome)
-	failure := hand.after(rotation)
+	failure := hand.after(ctx, rotation)
 	if rotation.Outcome == supervisor.Rotated {
 		o.tellRotated(plan, hand)
 		return failure
@@ -320,7 +324,7 @@ func (o *rotateOptions) put(ctx context.Context, plan *rotatePlan, hand *handOve
 	case <-ctx.Done():
 	}
 	o.env.note("Interrupted while the server is rotating the token: waiting up to %s for its answer.", answerGrace)
-	hand.early()
+	hand.early(ctx)
 	timer := time.AfterFunc(answerGrace, cancel)
 	defer timer.Stop()
 	return <-done
@@ -340,12 +344,12 @@ func (h *handOver) line() []byte {
 }
 
 // before writes the file, if there is to be one.
-func (h *handOver) before() error {
+func (h *handOver) before(ctx context.Context) error {
 	h.file = h.o.flags.newTokenFile
 	if h.o.flags.newTokenOutput == "" {
 		return nil
 	}
-	if err := h.delivery.write(h.line()); err != nil {
+	if err := h.delivery.write(ctx, h.line()); err != nil {
 		return err
 	}
 	h.file = h.o.flags.newTokenOutput
@@ -369,21 +373,21 @@ func (h *handOver) takeBack() error {
 }
 
 // early prints the token before the outcome is known.
-func (h *handOver) early() {
+func (h *handOver) early(ctx context.Context) {
 	if h.o.flags.newTokenOutput == "" && h.o.render == nil {
-		h.printed = h.o.env.writeResult(h.line()) == nil
+		h.printed = h.o.env.deliverResult(ctx, h.line()) == nil
 	}
 }
 
 // after prints the result. A token that cannot be printed is saved to a file.
-func (h *handOver) after(rotation supervisor.Rotation) error {
+func (h *handOver) after(ctx context.Context, rotation supervisor.Rotation) error {
 	fileOnly := h.o.flags.newTokenOutput != "" && h.o.render == nil
 	if h.printed || fileOnly {
 		return nil
 	}
 	result, err := h.o.print(h.plan, rotation)
 	if err == nil {
-		err = h.o.env.writeResult(result)
+		err = h.o.env.deliverResult(ctx, result)
 	}
 	if err == nil || h.o.flags.newTokenOutput != "" || h.o.given != "" {
 		return err
@@ -402,7 +406,7 @@ func (h *handOver) save() (string, error) {
 	home, _ := os.UserHomeDir()
 	var errs []error
 	for _, dir := range []string{".", home, os.TempDir()} {
-		file, err := os.CreateTemp(dir, "k3s-new-server-token-*") // which only its owner can read
+		file, err := os.CreateTemp(dir, "k3s-new-server-token-*") // see newDelivery for who can read it
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -23,6 +23,10 @@ import (
 // repetitions of a lost request included.
 const underWay = 3 * time.Minute
 
+// recordBound is how long the record of a rotation is tried to be brought up to
+// date, also after an interrupt.
+const recordBound = 10 * time.Second
+
 // rotatePlan is what a rotation will do, as far as it was checked.
 type rotatePlan struct {
 	server supervisor.URL   // that is told
@@ -270,11 +274,13 @@ func (o *rotateOptions) askCluster(ctx context.Context, contextCA caSource) *clu
 		})
 	}
 	ask(func(context.Context) { a.ca, a.caErr = contextCA() })
-	ask(func(ctx context.Context) { a.record, a.recordErr = cluster.NewRotationStore(conn.core).Get(ctx) })
+	ask(func(ctx context.Context) {
+		a.record, a.recordErr = cluster.NewRotationStore(conn.configMaps()).Get(ctx)
+	})
 	// What follows makes things better, and is not missed where it is not told.
 	ask(func(ctx context.Context) { a.version, _ = o.supervisors.version(ctx) })
 	ask(func(ctx context.Context) { a.nodes, _ = o.supervisors.serverNodes(ctx) })
-	ask(func(ctx context.Context) { a.user, _ = cluster.FetchUser(ctx, conn.core.RESTClient()) })
+	ask(func(ctx context.Context) { a.user, _ = cluster.FetchUser(ctx, conn) })
 	return a
 }
 
@@ -286,7 +292,7 @@ func (o *rotateOptions) checkRecord(ctx context.Context, plan *rotatePlan) error
 		o.env.warn("%s: no record of the rotation is looked for or left, so make sure that nobody else has rotated the token since all servers were restarted", reason)
 		return nil
 	}
-	store, previous := cluster.NewRotationStore(o.supervisors.conn.core), a.record
+	store, previous := cluster.NewRotationStore(o.supervisors.conn.configMaps()), a.record
 	err := a.recordErr
 	if err == nil {
 		if err := o.checkPrevious(plan, previous); err != nil {
@@ -332,7 +338,7 @@ func (o *rotateOptions) unreachable(plan *rotatePlan) string {
 func (o *rotateOptions) newRecord(plan *rotatePlan) cluster.Rotation {
 	return cluster.Rotation{
 		State: cluster.RotationStarted, Server: plan.server.String(), CAHash: plan.session.CAHash(),
-		Started: o.env.Now(), By: plan.facts.user,
+		Started: o.supervisors.now(), By: plan.facts.user,
 	}
 }
 
@@ -347,7 +353,7 @@ func (o *rotateOptions) checkPrevious(plan *rotatePlan, previous *cluster.Rotati
 		about += " by " + previous.By
 	}
 	next := o.next.Token().Secret
-	age := o.env.Now().Sub(previous.Started)
+	age := o.supervisors.now().Sub(previous.Started)
 	current := previous.IsNew(o.current.Secret)
 	switch {
 	case o.flags.force:
@@ -374,7 +380,7 @@ func (o *rotateOptions) since(t time.Time) string {
 	if t.IsZero() {
 		return "at an unknown time"
 	}
-	return fromNow(t, o.env.Now())
+	return fromNow(t, o.supervisors.now())
 }
 
 // checkNodes makes sure that, where there are several servers, it is one of
@@ -467,7 +473,10 @@ func (o *rotateOptions) begin(ctx context.Context, plan *rotatePlan) error {
 			return err
 		}
 	}
-	begun, err := plan.store.Begin(ctx, record, previous)
+	// An interrupt in the middle would leave it open whether there is a record.
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
+	defer cancel()
+	begun, err := plan.store.Begin(detached, record, previous)
 	if err == nil {
 		plan.begun = begun
 		return nil
@@ -478,8 +487,8 @@ func (o *rotateOptions) begin(ctx context.Context, plan *rotatePlan) error {
 		return err
 	}
 	// The answer was lost: the record may be there.
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBound)
-	defer cancel()
+	detached, cancelLook := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
+	defer cancelLook()
 	if found, getErr := plan.store.Get(detached); getErr == nil && found != nil && found.Mark == record.Mark {
 		plan.begun = found
 		return errors.Join(err, o.unbegin(ctx, plan))
@@ -492,7 +501,7 @@ func (o *rotateOptions) unbegin(ctx context.Context, plan *rotatePlan) error {
 	if plan.begun == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBound)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
 	defer cancel()
 	var err error
 	if plan.previous == nil {
@@ -515,9 +524,9 @@ func (o *rotateOptions) finish(ctx context.Context, plan *rotatePlan, outcome su
 	if outcome == supervisor.Unknown {
 		state = cluster.RotationUnknown
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBound)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
 	defer cancel()
-	if _, err := plan.store.Finish(ctx, plan.begun, state, o.env.Now()); err != nil {
+	if _, err := plan.store.Finish(ctx, plan.begun, state, o.supervisors.now()); err != nil {
 		o.env.warn("the record of the rotation (ConfigMap %s in kube-system) does not say how it ended: %v", cluster.RotationRecord, err)
 	}
 }

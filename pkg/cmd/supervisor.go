@@ -162,7 +162,7 @@ func errNoContext(flag string) error {
 func (s *supervisors) version(ctx context.Context) (cluster.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, learnBound)
 	defer cancel()
-	return cluster.FetchVersion(ctx, s.conn.core.RESTClient())
+	return cluster.FetchVersion(ctx, s.conn)
 }
 
 // servers returns the servers that --server or K3S_URL names, or else the
@@ -243,12 +243,15 @@ func (s *supervisors) controlPlane(ctx context.Context) ([]supervisor.URL, error
 // the order of their names.
 func (s *supervisors) serverNodes(ctx context.Context) ([]*corev1.Node, error) {
 	labels := serverLabels()
-	lists := make([]*corev1.NodeList, len(labels))
+	lists := make([][]*corev1.Node, len(labels))
 	errs := make([]error, len(labels))
 	var running sync.WaitGroup
 	for i, label := range labels {
 		running.Go(func() {
-			lists[i], errs[i] = s.conn.core.Nodes().List(ctx, metav1.ListOptions{LabelSelector: label})
+			_, errs[i] = s.conn.Nodes().List(ctx, metav1.ListOptions{LabelSelector: label}, func(node *corev1.Node) error {
+				lists[i] = append(lists[i], node)
+				return nil
+			})
 		})
 	}
 	running.Wait()
@@ -257,8 +260,8 @@ func (s *supervisors) serverNodes(ctx context.Context) ([]*corev1.Node, error) {
 	}
 	nodes := map[string]*corev1.Node{}
 	for _, list := range lists {
-		for i := range list.Items {
-			nodes[list.Items[i].Name] = &list.Items[i]
+		for _, node := range list {
+			nodes[node.Name] = node
 		}
 	}
 	sorted := make([]*corev1.Node, 0, len(nodes))
@@ -300,13 +303,13 @@ func (s *supervisors) contextCA(ctx context.Context) caSource {
 		}
 		ctx, cancel := context.WithTimeout(ctx, learnBound)
 		defer cancel()
-		ca, err := cluster.FetchCA(ctx, s.conn.core, s.conn.config, s.env.Now())
+		ca, err := cluster.FetchCA(ctx, s.conn.configMaps(), s.conn.config, s.now)
 		if err == nil {
 			return ca, nil
 		}
 		// An API that does not answer is no reason to forget what stands in
 		// the kubeconfig.
-		if own, ownErr := cluster.KubeconfigCA(s.conn.config, s.env.Now()); ownErr == nil {
+		if own, ownErr := cluster.KubeconfigCA(s.conn.config, s.now()); ownErr == nil {
 			return own, nil
 		}
 		return cluster.CA{}, err
@@ -395,7 +398,7 @@ func explainTrust(err error) error {
 // completeServers offers the servers that stand in the kubeconfig.
 func completeServers(client *clientFlags) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		raw, err := client.ToRawKubeConfigLoader().RawConfig()
+		raw, err := client.raw()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -110,7 +111,9 @@ func (e *Env) askSecret(ctx context.Context, prompt string) (string, error) {
 	defer e.note("")
 	select {
 	case <-ctx.Done():
-		// The reader is left behind, and with it a terminal without echo.
+		// The reader is left behind, and with it a terminal without echo: as
+		// soon as it has come to switch that off.
+		time.Sleep(50 * time.Millisecond)
 		return "", errors.Join(context.Cause(ctx), term.Restore(fd, before))
 	case a := <-answers:
 		return string(a.line), a.err
@@ -151,6 +154,7 @@ type progress struct {
 	verb  string
 	total int
 	shown bool
+	width int // of what stands on the screen
 }
 
 func (e *Env) newProgress(verb string, total int) *progress {
@@ -160,13 +164,16 @@ func (e *Env) newProgress(verb string, total int) *progress {
 // step shows that n of the total are done. It is cheap to call for each.
 func (p *progress) step(n int) {
 	if p.shown && (n%32 == 0 || n == p.total) {
-		_, _ = fmt.Fprintf(p.out, "\r%s %d of %d", p.verb, n, p.total)
+		line := fmt.Sprintf("%s %d of %d", p.verb, n, p.total)
+		_, _ = fmt.Fprintf(p.out, "\r%s", line)
+		p.width = max(p.width, len(line))
 	}
 }
 
-// clear takes the progress off the screen.
+// clear takes the progress off the screen, without an escape sequence, which
+// not every Windows console knows.
 func (p *progress) clear() {
 	if p.shown {
-		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+		_, _ = fmt.Fprintf(p.out, "\r%*s\r", p.width, "")
 	}
 }

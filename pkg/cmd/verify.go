@@ -327,7 +327,7 @@ func (o *verifyOptions) expiry(expires *metav1.Time) string {
 	if expires == nil {
 		return "<never>"
 	}
-	return fmt.Sprintf("%s (%s)", expires.UTC().Format(time.RFC3339), fromNow(expires.Time, o.env.Now()))
+	return fmt.Sprintf("%s (%s)", expires.UTC().Format(time.RFC3339), fromNow(expires.Time, o.supervisors.conn.now()))
 }
 
 func fromNow(t, now time.Time) string {
@@ -431,7 +431,7 @@ func (o *verifyOptions) lookUp(v *Verification, facts *contextFacts) {
 	case err != nil:
 		v.Hint = fmt.Sprintf("the cluster does not tell why: %v", err)
 	default:
-		shown := newBootstrapToken(stored, o.env.Now())
+		shown := newBootstrapToken(stored, o.supervisors.conn.now())
 		v.BootstrapToken = &shown
 		if !accepted {
 			v.Hint = o.whyRefused(stored)
@@ -441,11 +441,12 @@ func (o *verifyOptions) lookUp(v *Verification, facts *contextFacts) {
 
 // whyRefused says what is wrong with a token that the cluster has.
 func (o *verifyOptions) whyRefused(t *bootstrap.Token) string {
+	now := o.supervisors.conn.now()
 	switch {
 	case t.Problem != "":
 		return fmt.Sprintf("secret/%s is malformed: %s", t.SecretName, t.Problem)
-	case t.Status(o.env.Now()) == bootstrap.Expired:
-		return fmt.Sprintf("the token expired %s: create a new one", fromNow(t.Expires, o.env.Now()))
+	case t.Status(now) == bootstrap.Expired:
+		return fmt.Sprintf("the token expired %s: create a new one", fromNow(t.Expires, now))
 	case !slices.Contains(t.Usages, bootstrap.UsageAuthentication):
 		return "the token lacks the usage authentication: create one that has it"
 	}
@@ -474,7 +475,7 @@ func (o *verifyOptions) contextFacts(ctx context.Context) *contextFacts {
 		}
 		ctx, cancel := context.WithTimeout(ctx, learnBound)
 		defer cancel()
-		return bootstrap.NewStore(conn.core).Get(ctx, ref)
+		return conn.tokens().Get(ctx, ref)
 	})
 	if ca, err := cluster.KubeconfigCA(conn.config, o.env.Now()); err == nil {
 		facts.own = ca.Hash
@@ -509,7 +510,7 @@ func (o *verifyOptions) settleRotation(ctx context.Context, items []Verification
 	case complete && slices.ContainsFunc(items, notServers):
 		return // the agent token's password, which says nothing of the server token
 	}
-	store := cluster.NewRotationStore(o.supervisors.conn.core)
+	store := cluster.NewRotationStore(o.supervisors.conn.configMaps())
 	record, err := store.Get(ctx)
 	if err != nil {
 		o.env.warn("whether a rotation of the server token is unfinished cannot be told: %v", err)
@@ -518,7 +519,7 @@ func (o *verifyOptions) settleRotation(ctx context.Context, items []Verification
 	if record == nil {
 		return
 	}
-	about := fmt.Sprintf("the rotation of the server token through %s, begun %s", record.Server, fromNow(record.Started, o.env.Now()))
+	about := fmt.Sprintf("the rotation of the server token through %s, begun %s", record.Server, fromNow(record.Started, o.supervisors.now()))
 	switch {
 	case !complete:
 		o.env.warn("%s, is not finished: restart each server that does not accept the new token, one after the other, and run this again", about)

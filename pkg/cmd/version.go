@@ -90,7 +90,7 @@ func (o *versionOptions) serverVersion(ctx context.Context) (*ServerVersion, err
 	if err != nil {
 		return nil, err
 	}
-	version, err := cluster.FetchVersion(ctx, conn.core.RESTClient())
+	version, err := cluster.FetchVersion(ctx, conn)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -324,3 +326,39 @@ func FuzzParse(f *testing.F) {
 
 // knownReasons are the words of the package's own that a token may hold too.
 const knownReasons = "after the CA hash comes <id>.<secret> of a bootstrap token or <user>:<password>, and this is neither characters"
+
+// TestSecretIsNotInAPanic has a child process panic with each of these. Go's
+// runtime prints the value itself, past the package fmt.
+func TestSecretIsNotInAPanic(t *testing.T) {
+	const hidden, variable = "thisisthesecret0", "K3STOKEN_TEST_PANIC"
+	bootstrap := token.Token{ID: "abcdef", Secret: hidden}
+	values := map[string]any{
+		"secret":         bootstrap.Secret,
+		"token":          bootstrap,
+		"pointer":        &bootstrap,
+		"error":          fmt.Errorf("create: %v", bootstrap),
+		"in a struct":    struct{ Token token.Token }{bootstrap},
+		"parse error":    func() error { _, err := token.ParseBootstrap("abcdef." + hidden + "x"); return err }(),
+		"in an argument": nil,
+	}
+	if name := os.Getenv(variable); name != "" {
+		if name == "in an argument" {
+			panicWith(bootstrap, bootstrap.Secret)
+		}
+		panic(values[name])
+	}
+	for name := range values {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSecretIsNotInAPanic$")
+		child.Env = append(os.Environ(), variable+"="+name, "GOTRACEBACK=all")
+		out, err := child.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "panic: ") || !strings.Contains(string(out), "goroutine ") {
+			t.Errorf("%s: no panic: %v", name, err)
+		}
+		if strings.Contains(string(out), hidden) || strings.Contains(string(out), fmt.Sprintf("%x", hidden)) {
+			t.Errorf("%s: the secret is in the panic", name)
+		}
+	}
+}
+
+//go:noinline
+func panicWith(t token.Token, s token.Secret) { panic(len(t.ID) + len(s)) }

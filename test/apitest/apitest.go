@@ -29,8 +29,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/kube"
 )
 
 // SecretsPath is where the Secrets of kube-system are.
@@ -86,6 +89,7 @@ type Server struct {
 	gitVersion string
 	revision   int
 	requests   []Request
+	clock      func() time.Time
 	inFlight   int
 	mostAtOnce int
 	hook       Hook
@@ -127,23 +131,29 @@ func newServer() *Server {
 	return s
 }
 
-// Config returns how a client reaches the server, with protobuf as the plugin
-// asks for it.
-func (s *Server) Config() *rest.Config {
-	return &rest.Config{
-		Host: s.URL,
-		QPS:  -1,
-		ContentConfig: rest.ContentConfig{
-			ContentType:        runtime.ContentTypeProtobuf,
-			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
-		},
-	}
+// Config returns how a client reaches the server.
+func (s *Server) Config() *rest.Config { return &rest.Config{Host: s.URL, QPS: -1} }
+
+// Secrets returns a client for the Secrets in kube-system.
+func (s *Server) Secrets(t testing.TB) bootstrap.Secrets {
+	t.Helper()
+	return s.Client(t).Secrets(metav1.NamespaceSystem)
+}
+
+// ConfigMaps returns a client for the ConfigMaps in kube-system.
+func (s *Server) ConfigMaps(t testing.TB) cluster.ConfigMaps {
+	t.Helper()
+	return s.Client(t).ConfigMaps(metav1.NamespaceSystem)
 }
 
 // Client returns a client of the server.
-func (s *Server) Client(t testing.TB) corev1client.CoreV1Interface {
+func (s *Server) Client(t testing.TB) *kube.Client {
 	t.Helper()
-	client, err := corev1client.NewForConfig(s.Config())
+	transport, err := rest.HTTPClientFor(s.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kube.NewClient(s.Config(), transport)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +165,14 @@ func (s *Server) Handle(hook Hook) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hook = hook
+}
+
+// SetClock has the server date its answers by a clock; nil, as it is in the
+// beginning, for no date.
+func (s *Server) SetClock(clock func() time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock = clock
 }
 
 // SetVersion sets what the server says of itself at /version.
@@ -236,8 +254,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.requests = append(s.requests, req)
 	s.inFlight++
 	s.mostAtOnce = max(s.mostAtOnce, s.inFlight)
-	hook := s.hook
+	hook, clock := s.hook, s.clock
 	s.mu.Unlock()
+	w.Header()["Date"] = nil // or net/http would add one
+	if clock != nil {
+		w.Header().Set("Date", clock().UTC().Format(http.TimeFormat))
+	}
 	defer func() {
 		s.mu.Lock()
 		s.inFlight--

@@ -1,0 +1,113 @@
+// Package kube is the way to a cluster's API: client-go's REST client with the
+// few types that the plugin deals with.
+//
+// The clients of client-go's typed/core/v1 link the types of all API groups,
+// and its gentype the library's own test doubles, which make the program large
+// and its start slow (docs/size.md). And a list of theirs is in memory as a
+// whole before the caller sees the first object, where this one hands out each
+// as it arrives.
+package kube
+
+import (
+	"context"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+)
+
+// Client is a client of one API server. Its methods may be called from several
+// goroutines.
+type Client struct {
+	*rest.RESTClient
+	parameters runtime.ParameterCodec
+}
+
+// NewClient returns a client that asks for protobuf, and sends its requests with
+// the given one of package http, which rest.HTTPClientFor makes. It opens no
+// connection.
+func NewClient(config *rest.Config, transport *http.Client) (*Client, error) {
+	scheme := runtime.NewScheme()
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Secret{}, &corev1.ConfigMap{}, &corev1.Node{})
+	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
+
+	config = rest.CopyConfig(config)
+	config.APIPath = "/api"
+	config.GroupVersion = &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := rest.RESTClientForConfigAndClient(config, transport)
+	return &Client{client, runtime.NewParameterCodec(scheme)}, err
+}
+
+// Secrets returns the client for the Secrets of a namespace.
+func (c *Client) Secrets(namespace string) Resource[corev1.Secret, *corev1.Secret] {
+	return Resource[corev1.Secret, *corev1.Secret]{c, namespace, "secrets"}
+}
+
+// ConfigMaps returns the client for the ConfigMaps of a namespace.
+func (c *Client) ConfigMaps(namespace string) Resource[corev1.ConfigMap, *corev1.ConfigMap] {
+	return Resource[corev1.ConfigMap, *corev1.ConfigMap]{c, namespace, "configmaps"}
+}
+
+// Nodes returns the client for nodes.
+func (c *Client) Nodes() Resource[corev1.Node, *corev1.Node] {
+	return Resource[corev1.Node, *corev1.Node]{c, metav1.NamespaceNone, "nodes"}
+}
+
+// object is a pointer to an API type.
+type object[T any] interface {
+	*T
+	runtime.Object
+	metav1.Object
+	Unmarshal(protobuf []byte) error
+}
+
+// Resource is a client for the objects of one type, in one namespace where the
+// type has namespaces. Its methods are those of client-go's typed clients, with
+// the same errors, but for List.
+type Resource[T any, P object[T]] struct {
+	client    *Client
+	namespace string
+	name      string // such as secrets
+}
+
+// Get reads an object.
+func (r Resource[T, P]) Get(ctx context.Context, name string, opts metav1.GetOptions) (P, error) {
+	return r.one(ctx, r.client.Get().Name(name), &opts)
+}
+
+// Create writes a new object, and returns it as stored.
+func (r Resource[T, P]) Create(ctx context.Context, obj P, opts metav1.CreateOptions) (P, error) {
+	return r.one(ctx, r.client.Post().Body(obj), &opts)
+}
+
+// Update writes an object anew, and returns it as stored.
+func (r Resource[T, P]) Update(ctx context.Context, obj P, opts metav1.UpdateOptions) (P, error) {
+	return r.one(ctx, r.client.Put().Name(obj.GetName()).Body(obj), &opts)
+}
+
+// Patch changes an object, and returns it as stored.
+func (r Resource[T, P]) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, opts metav1.PatchOptions) (P, error) {
+	return r.one(ctx, r.client.Patch(kind).Name(name).Body(patch), &opts)
+}
+
+// Delete removes an object.
+func (r Resource[T, P]) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
+	return r.path(r.client.RESTClient.Delete().Name(name).Body(&opts)).Do(ctx).Error()
+}
+
+func (r Resource[T, P]) one(ctx context.Context, request *rest.Request, opts runtime.Object) (P, error) {
+	result := P(new(T))
+	err := r.path(request).VersionedParams(opts, r.client.parameters).Do(ctx).Into(result)
+	return result, err
+}
+
+func (r Resource[T, P]) path(request *rest.Request) *rest.Request {
+	return request.NamespaceIfScoped(r.namespace, r.namespace != metav1.NamespaceNone).Resource(r.name)
+}

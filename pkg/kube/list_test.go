@@ -1,0 +1,187 @@
+package kube
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+)
+
+// encode returns a list as an API server would send it.
+func encode(t testing.TB, mediaType string, list runtime.Object) []byte {
+	t.Helper()
+	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), mediaType)
+	if !ok {
+		t.Fatal(mediaType)
+	}
+	body, err := runtime.Encode(scheme.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion), list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func secretList(n int) *corev1.SecretList {
+	list := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "7", Continue: "more"}}
+	for i := range n {
+		list.Items = append(list.Items, corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i), CreationTimestamp: metav1.NewTime(time.Unix(1_700_000_000, 0))},
+			Data:       map[string][]byte{"a": bytes.Repeat([]byte{byte(i)}, i)},
+		})
+	}
+	return list
+}
+
+func read(in io.Reader) (names []string, meta metav1.ListMeta, err error) {
+	meta, err = readList(bufio.NewReader(in), func(secret *corev1.Secret) error {
+		if want := bytes.Repeat([]byte{byte(len(names))}, len(names)); !bytes.Equal(secret.Data["a"], want) && len(want) > 0 {
+			return fmt.Errorf("%s holds %d bytes", secret.Name, len(secret.Data["a"]))
+		}
+		names = append(names, secret.Name)
+		return nil
+	})
+	return names, meta, err
+}
+
+func TestAListIsReadInEitherFormat(t *testing.T) {
+	for _, mediaType := range []string{runtime.ContentTypeProtobuf, runtime.ContentTypeJSON} {
+		for _, n := range []int{0, 1, 300} {
+			names, meta, err := read(iotest.HalfReader(bytes.NewReader(encode(t, mediaType, secretList(n)))))
+			if err != nil || len(names) != n || n > 0 && names[n-1] != fmt.Sprintf("s%d", n-1) || meta.Continue != "more" || meta.ResourceVersion != "7" {
+				t.Errorf("%s: %d of %d read, %+v, %v", mediaType, len(names), n, meta, err)
+			}
+		}
+	}
+}
+
+// Whatever is missing, it is noticed: a part must not pass for the whole.
+func TestAListThatBreaksOffIsAnError(t *testing.T) {
+	for _, mediaType := range []string{runtime.ContentTypeProtobuf, runtime.ContentTypeJSON} {
+		whole := encode(t, mediaType, secretList(3))
+		end := len(whole)
+		if mediaType == runtime.ContentTypeJSON {
+			end-- // its last byte is a new line
+		} else {
+			end -= 4 // the two empty fields behind the list, which nobody misses
+		}
+		for length := range end {
+			if _, _, err := read(bytes.NewReader(whole[:length])); err == nil {
+				t.Fatalf("%s: %d of %d bytes are read as a list", mediaType, length, len(whole))
+			}
+		}
+	}
+}
+
+func TestWhatIsNoListIsAnError(t *testing.T) {
+	for name, body := range map[string]string{
+		"empty":               "",
+		"HTML":                "<html><body>log in</body></html>",
+		"magic alone":         protobufMagic + "\x12",
+		"number in a message": protobufMagic + "\x10\x01",
+		"endless length":      protobufMagic + "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7fa",
+		"length beyond":       protobufMagic + "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a",
+		"tag without end":     protobufMagic + strings.Repeat("\xff", 11),
+		"broken item":         protobufMagic + "\x12\x04\x12\x02\xff\xff",
+	} {
+		if names, _, err := read(strings.NewReader(body)); err == nil {
+			t.Errorf("%s: read as a list of %d", name, len(names))
+		}
+	}
+}
+
+func serve(t *testing.T, handler http.HandlerFunc) Resource[corev1.Secret, *corev1.Secret] {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	client, err := NewClient(&rest.Config{Host: server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Secrets("kube-system")
+}
+
+func TestListStopsWhereItIsTold(t *testing.T) {
+	secrets := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.URL.String(); got != "/api/v1/namespaces/kube-system/secrets?limit=9" {
+			t.Errorf("asked for %s", got)
+		}
+		_, _ = w.Write(encode(t, runtime.ContentTypeProtobuf, secretList(5)))
+	})
+	enough := errors.New("enough")
+	var names []string
+	_, err := secrets.List(t.Context(), metav1.ListOptions{Limit: 9}, func(secret *corev1.Secret) error {
+		if names = append(names, secret.Name); len(names) == 2 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || !slices.Equal(names, []string{"s0", "s1"}) {
+		t.Errorf("visited %v: %v", names, err)
+	}
+}
+
+func TestListReturnsTheServersOwnError(t *testing.T) {
+	secrets := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		status := apierrors.NewForbidden(corev1.Resource("secrets"), "", errors.New("no")).Status()
+		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write(encode(t, runtime.ContentTypeProtobuf, &status))
+	})
+	_, err := secrets.List(t.Context(), metav1.ListOptions{}, func(*corev1.Secret) error { return nil })
+	if !apierrors.IsForbidden(err) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestListEndsWithItsContext(t *testing.T) {
+	secrets := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body := encode(t, runtime.ContentTypeProtobuf, secretList(300))
+		_, _ = w.Write(body[:len(body)/2])
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	_, err := secrets.List(ctx, metav1.ListOptions{}, func(*corev1.Secret) error {
+		cancel(gone)
+		return nil
+	})
+	if !errors.Is(err, gone) {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzReadList reads what a hostile server may send: it neither panics nor
+// takes more memory than arrives.
+func FuzzReadList(f *testing.F) {
+	for _, mediaType := range []string{runtime.ContentTypeProtobuf, runtime.ContentTypeJSON} {
+		f.Add(encode(f, mediaType, secretList(3)))
+	}
+	f.Add([]byte(protobufMagic + "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7fa"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		visited := 0
+		_, err := readList(bufio.NewReader(bytes.NewReader(body)), func(_ *corev1.Secret) error {
+			visited++
+			return nil
+		})
+		if err == nil && visited > len(body) {
+			t.Errorf("%d objects in %d bytes", visited, len(body))
+		}
+	})
+}
