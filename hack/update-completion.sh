@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Writes the completion shim that releases ship, as `completion` prints it.
+# Writes the completion shims that releases ship, as `completion` prints them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-shim=plugins/kubectl_complete-k3s_token
-go run -tags kustomize_disable_go_plugin_support ./cmd/kubectl-k3stoken completion > "$shim"
-chmod 755 "$shim"
+go run -tags kustomize_disable_go_plugin_support ./hack/completion plugins
+chmod 755 plugins/kubectl_complete-k3s_token plugins/kubectl_complete-k3s_token.cmd

@@ -100,7 +100,12 @@ func TestArchivesHoldPlainFilesOnly(t *testing.T) {
 	b := theRelease(t)
 	forEachPlatform(t, func(t *testing.T, p platform) {
 		members := readArchive(t, filepath.Join(b.dist, p.archive(version)))
-		modes := map[string]fs.FileMode{p.binary(): 0o755, shim: 0o755, "LICENSE": 0o644, "README.md": 0o644}
+		modes := map[string]fs.FileMode{p.binary(): 0o755, p.shim(): 0o755, "LICENSE": 0o644, "README.md": 0o644}
+		sources := map[string]string{p.shim(): "plugins/" + p.shim(), "LICENSE": "LICENSE", "README.md": "README.md"}
+		for _, page := range manPages(t, b) {
+			modes["man/man1/"+page] = 0o644
+			sources["man/man1/"+page] = "docs/man/" + page
+		}
 		if got, want := slices.Sorted(maps.Keys(members)), slices.Sorted(maps.Keys(modes)); !slices.Equal(got, want) {
 			t.Fatalf("the archive holds %v, want %v", got, want)
 		}
@@ -112,12 +117,32 @@ func TestArchivesHoldPlainFilesOnly(t *testing.T) {
 				t.Errorf("%s is of %s at %s, want root:root at the time of the commit, %s", name, got.owner, got.time, commitTime)
 			}
 		}
-		for name, source := range map[string]string{shim: "plugins/" + shim, "LICENSE": "LICENSE", "README.md": "README.md"} {
+		for name, source := range sources {
 			if !bytes.Equal(members[name].content, readFile(t, filepath.Join(b.source, source))) {
 				t.Errorf("%s is not the one of the commit", name)
 			}
 		}
 	})
+}
+
+// manPages are the names of the man pages: one for each command, and the
+// plugin's own.
+func manPages(t *testing.T, b *build) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(b.source, "docs", "man", "*.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, path := range paths {
+		names = append(names, filepath.Base(path))
+	}
+	for _, want := range []string{binary + ".1", binary + "-create.1"} {
+		if !slices.Contains(names, want) {
+			t.Fatalf("the man pages are %v, without %s", names, want)
+		}
+	}
+	return names
 }
 
 func TestBinariesAreBuiltForTheirPlatform(t *testing.T) {
@@ -157,6 +182,9 @@ func unpacked(t *testing.T, b *build) string {
 	}
 	dir := t.TempDir()
 	for name, file := range readArchive(t, filepath.Join(b.dist, p.archive(version))) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), file.content, file.mode); err != nil {
 			t.Fatal(err)
 		}
@@ -216,11 +244,11 @@ func checksums(t *testing.T, dist string) map[string]string {
 	return sums
 }
 
-func TestDebPutsPluginAndCompletionOnPath(t *testing.T) {
+func TestDebPutsPluginAndCompletionOnPathAndPagesWhereManLooks(t *testing.T) {
 	b := theRelease(t)
 	dpkg, err := exec.LookPath("dpkg-deb")
 	if err != nil {
-		t.Skip("needs dpkg-deb, of the Debian package dpkg")
+		missing(t, "needs dpkg-deb, of the Debian package dpkg")
 	}
 	for _, arch := range []string{"amd64", "arm64", "armhf"} {
 		listed := mustOutput(t, os.Environ(), dpkg, "--contents", filepath.Join(b.dist, fmt.Sprintf("%s_%s_%s.deb", project, version, arch)))
@@ -229,20 +257,30 @@ func TestDebPutsPluginAndCompletionOnPath(t *testing.T) {
 				t.Errorf("want the program /usr/bin/%s in the package for %s:\n%s", name, arch, listed)
 			}
 		}
+		for _, page := range manPages(t, b) {
+			if !hasLine(listed, "-rw-r--r-- root/root", "./usr/share/man/man1/"+page) {
+				t.Errorf("want the page %s in the package for %s:\n%s", page, arch, listed)
+			}
+		}
 	}
 }
 
-func TestRPMPutsPluginAndCompletionOnPath(t *testing.T) {
+func TestRPMPutsPluginAndCompletionOnPathAndPagesWhereManLooks(t *testing.T) {
 	b := theRelease(t)
 	rpm, err := exec.LookPath("rpm")
 	if err != nil {
-		t.Skip("needs rpm, of the package rpm")
+		missing(t, "needs rpm, of the package rpm")
 	}
 	for _, arch := range []string{"x86_64", "aarch64", "armv6hl"} {
 		listed := mustOutput(t, os.Environ(), rpm, "-qlvp", filepath.Join(b.dist, fmt.Sprintf("%s-%s-1.%s.rpm", project, version, arch)))
 		for _, name := range []string{binary, shim} {
 			if !hasLine(listed, "-rwxr-xr-x", "/usr/bin/"+name) {
 				t.Errorf("want the program /usr/bin/%s in the package for %s:\n%s", name, arch, listed)
+			}
+		}
+		for _, page := range manPages(t, b) {
+			if !hasLine(listed, "-rw-r--r--", "/usr/share/man/man1/"+page) {
+				t.Errorf("want the page %s in the package for %s:\n%s", page, arch, listed)
 			}
 		}
 	}

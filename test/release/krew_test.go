@@ -150,7 +150,7 @@ func (k *krew) try(t *testing.T, args ...string) (string, error) {
 func requireKubectl(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("kubectl"); err != nil {
-		t.Skip("needs kubectl: https://kubernetes.io/docs/tasks/tools tells how to install it; on Debian, apt-get install kubernetes-client")
+		missing(t, "needs kubectl: https://kubernetes.io/docs/tasks/tools tells how to install it; on Debian, apt-get install kubernetes-client")
 	}
 }
 
@@ -167,7 +167,7 @@ func TestKrewInstallsEveryPlatform(t *testing.T) {
 		if _, err := os.Stat(installed); err != nil {
 			t.Errorf("krew has not put the plugin on the PATH: %v", err)
 		}
-		for _, name := range []string{"LICENSE", shim} {
+		for _, name := range []string{"LICENSE", p.shim()} {
 			if _, err := os.Stat(filepath.Join(k.root, "store", "k3s-token", "v"+version, name)); err != nil {
 				t.Errorf("krew has not unpacked %s: %v", name, err)
 			}

@@ -79,6 +79,16 @@ func requireTools(t *testing.T) {
 	}
 }
 
+// missing skips the test on a developer's machine that lacks a program, and
+// fails it where all tests are meant to run.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
 // tool is the path of a program that `make release-tools` builds.
 func tool(t *testing.T, name string) string {
 	t.Helper()
@@ -217,6 +227,13 @@ func (p platform) binary() string {
 		return binary + ".exe"
 	}
 	return binary
+}
+
+func (p platform) shim() string {
+	if p.os == "windows" {
+		return shim + ".cmd"
+	}
+	return shim
 }
 
 func (p platform) archive(version string) string {
