@@ -1,6 +1,6 @@
-// Command gendocs writes the pages of docs/commands from the command line
-// itself: `make update`. The pages hold nothing of the machine that they are
-// written on.
+// Command gendocs writes the pages of docs/commands and docs/man from the
+// command line itself: `make update`. The pages hold nothing of the machine that
+// they are written on.
 package main
 
 import (
@@ -19,6 +19,12 @@ import (
 
 const generated = "<!-- Written by hack/update-docs.sh. Do not edit. -->\n\n"
 
+// What is said of flags in general.
+const (
+	flagsBehind  = "Flags come after the verb: kubectl takes none before the name of a plugin."
+	optionsOfAll = "They do what they do in kubectl. Where a command has a flag of the same name, the command's own wins, and its page says so."
+)
+
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: gendocs FOLDER")
@@ -30,22 +36,33 @@ func main() {
 	}
 }
 
-// write makes a page for each command, one for the global flags, and an index.
+// write makes the folders commands and man in that one.
 func write(dir string) error {
 	root := cmd.NewCommand(&cmd.Env{IOStreams: genericiooptions.NewTestIOStreamsDiscard()})
-	pages := map[string]string{
-		"README.md":  index(root),
-		"options.md": options(root),
-	}
-	for _, verb := range verbs(root) {
-		pages[verb.Name()+".md"] = page(verb)
-	}
-	for name, text := range pages {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(generated+text), 0o600); err != nil {
+	for folder, pages := range map[string]map[string]string{"commands": markdownPages(root), "man": manPages(root)} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
 			return err
+		}
+		for name, text := range pages {
+			if err := os.WriteFile(filepath.Join(dir, folder, name), []byte(text), 0o600); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// markdownPages are a page for each command, one for the global flags, and an
+// index, by file name.
+func markdownPages(root *cobra.Command) map[string]string {
+	pages := map[string]string{
+		"README.md":  generated + index(root),
+		"options.md": generated + options(root),
+	}
+	for _, verb := range verbs(root) {
+		pages[verb.Name()+".md"] = generated + page(verb)
+	}
+	return pages
 }
 
 // verbs are the commands that a user runs, by name.
@@ -62,7 +79,7 @@ func verbs(root *cobra.Command) []*cobra.Command {
 func index(root *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Commands\n\n%s\n\n", markdown(root.Long))
-	fmt.Fprintf(&b, "Flags come after the verb: kubectl takes none before the name of a plugin. The flags that every command has are on a page of their own, [options](options.md).\n\n")
+	fmt.Fprintf(&b, "%s The flags that every command has are on a page of their own, [options](options.md).\n\n", flagsBehind)
 	fmt.Fprintf(&b, "| Command | What it does |\n|---|---|\n")
 	for _, verb := range verbs(root) {
 		fmt.Fprintf(&b, "| [%s](%s.md) | %s |\n", verb.Name(), verb.Name(), cell(verb.Short))
@@ -74,7 +91,7 @@ func index(root *cobra.Command) string {
 func options(root *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Options of every command\n\n")
-	fmt.Fprintf(&b, "They do what they do in kubectl. Where a command has a flag of the same name, the command's own wins, and its page says so.\n\n")
+	fmt.Fprintf(&b, "%s\n\n", optionsOfAll)
 	table(&b, root.PersistentFlags())
 	return b.String()
 }
@@ -104,6 +121,22 @@ func page(verb *cobra.Command) string {
 // table writes what there is to know of each flag, by name.
 func table(w io.Writer, flags *pflag.FlagSet) {
 	fmt.Fprintf(w, "| Flag | Default | Meaning |\n|---|---|---|\n")
+	visit(flags, func(flag *pflag.Flag, name, value, meaning string) {
+		if value != "" && !strings.HasPrefix(value, "[") {
+			value = " " + value
+		}
+		text := defaultText(flag)
+		if text != "" {
+			text = "`" + text + "`"
+		}
+		fmt.Fprintf(w, "| `%s%s` | %s | %s |\n", name, value, text, cell(meaning))
+	})
+}
+
+// visit calls a function for each flag that help shows, by name: with what it is
+// called, what stands behind it, which is in brackets where it may be left out,
+// and what it means.
+func visit(flags *pflag.FlagSet, each func(flag *pflag.Flag, name, value, meaning string)) {
 	flags.VisitAll(func(flag *pflag.Flag) {
 		if flag.Hidden || flag.Deprecated != "" || flag.Name == "help" {
 			return
@@ -113,26 +146,19 @@ func table(w io.Writer, flags *pflag.FlagSet) {
 			name = "-" + flag.Shorthand + ", " + name
 		}
 		value, meaning := pflag.UnquoteUsage(flag)
-		switch {
-		case flag.NoOptDefVal != "" && flag.Value.Type() != "bool":
-			name += "[=" + flag.NoOptDefVal + "]"
-		case value != "":
-			name += " " + value
+		if flag.NoOptDefVal != "" && flag.Value.Type() != "bool" {
+			value = "[=" + flag.NoOptDefVal + "]"
 		}
-		fmt.Fprintf(w, "| `%s` | %s | %s |\n", name, defaultValue(flag), cell(meaning))
+		each(flag, name, value, meaning)
 	})
 }
 
-// defaultValue is the cell for a flag's default: empty for an empty one.
-func defaultValue(flag *pflag.Flag) string {
-	value := flag.DefValue
+// defaultText is a flag's default; empty for an empty one.
+func defaultText(flag *pflag.Flag) string {
 	if flag.Value.Type() == "stringSlice" || flag.Value.Type() == "stringArray" {
-		value = strings.Trim(value, "[]")
+		return strings.Trim(flag.DefValue, "[]")
 	}
-	if value == "" {
-		return ""
-	}
-	return "`" + value + "`"
+	return flag.DefValue
 }
 
 // markdown takes a help text as prose: each paragraph on one line.
