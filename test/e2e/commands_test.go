@@ -574,3 +574,34 @@ func sleep(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	time.Sleep(duration)
 }
+
+// storedToken is a token as the cluster has it.
+type storedToken struct{ secret, description, expiration string }
+
+// storedTokens asks the server itself for the tokens that it has, by their ids.
+func storedTokens(server *k3stest.Server) (map[string]storedToken, error) {
+	answer, err := call(server, http.MethodGet, secretsPath+tokensQuery, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name string `json:"name"`
+			} `json:"metadata"`
+			Data map[string][]byte `json:"data"`
+		} `json:"items"`
+	}
+	if err := json.Unmarshal(answer, &list); err != nil {
+		return nil, err
+	}
+	tokens := map[string]storedToken{}
+	for _, item := range list.Items {
+		tokens[strings.TrimPrefix(item.Metadata.Name, secretPrefix)] = storedToken{
+			secret:      string(item.Data["token-secret"]),
+			description: string(item.Data["description"]),
+			expiration:  string(item.Data["expiration"]),
+		}
+	}
+	return tokens, nil
+}

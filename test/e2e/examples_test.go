@@ -26,11 +26,12 @@ const exampleID = "abcdef"
 
 // exampleServers are the servers that they speak of; the test server takes their
 // place, which is all that is changed in what is written.
-var exampleServers = regexp.MustCompile(`https://(k3s\.example\.com|10\.0\.0\.\d+):6443`)
+var exampleServers = regexp.MustCompile(`https://(k3s\.example\.com|10\.0\.0\.\d+):6443|https://rke2\.example\.com:9345`)
 
 // TestExamples runs each example of each command's help on a server with the
 // token, the files and the folders that the examples name.
 func TestExamples(t *testing.T) {
+	takeTurn(t)
 	root := cmd.NewCommand(&cmd.Env{IOStreams: genericiooptions.NewTestIOStreamsDiscard()})
 	for _, command := range append(root.Commands(), root) {
 		if command.Hidden || command.Name() == "options" {
@@ -146,7 +147,6 @@ func exampleCluster(t *testing.T, options k3stest.Options, node string) *k3stest
 // exampleShell runs shell commands that stand in a help text or a document.
 type exampleShell struct {
 	server  *k3stest.Server
-	bash    string
 	dir     string
 	env     []string
 	kubectl bool // the machine has one
@@ -156,15 +156,12 @@ type exampleShell struct {
 // and has the files that examples read.
 func newExampleShell(t *testing.T, server *k3stest.Server) *exampleShell {
 	t.Helper()
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("the examples are for bash, and this machine has none")
-	}
+	requireTools(t, "bash")
 	binary, err := plugin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &exampleShell{server: server, bash: bash, dir: t.TempDir()}
+	s := &exampleShell{server: server, dir: t.TempDir()}
 	path := filepath.Dir(binary) + string(os.PathListSeparator) + os.Getenv("PATH")
 	if _, err := exec.LookPath("kubectl"); err == nil {
 		s.kubectl = true
@@ -220,7 +217,7 @@ func (s *exampleShell) run(t *testing.T, commands string) {
 	t.Helper()
 	for _, match := range kubectlCommand.FindAllStringSubmatch(commands, -1) {
 		if !s.kubectl && match[1] != "k3s-token" {
-			t.Skipf("it needs a kubectl for %q", match[0])
+			requireTools(t, "kubectl")
 		}
 	}
 	if err := s.createExampleToken(); err != nil {
@@ -229,7 +226,7 @@ func (s *exampleShell) run(t *testing.T, commands string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	commands = exampleServers.ReplaceAllLiteralString(commands, s.server.SupervisorURL)
-	command := exec.CommandContext(ctx, s.bash, "-euo", "pipefail", "-c", commands)
+	command := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", commands)
 	command.Dir, command.Env = s.dir, s.env
 	// On a terminal, as its reader would; every question gets a yes.
 	screen, err := pty.StartWithSize(command, &pty.Winsize{Rows: 40, Cols: 200})

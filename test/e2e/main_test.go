@@ -10,6 +10,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,13 +33,19 @@ import (
 var tools = []string{"kubectl", "sh", "bash", "zsh", "fish"}
 
 // shared is what the scripts have in common; each part is made at its first use.
-var shared = &fixtures{interrupted: make(chan struct{})}
+var shared = &fixtures{interrupted: make(chan struct{}), beside: make(chan struct{}, 3)}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 // run runs the tests and then stops what they started, also when interrupted.
 func run(m *testing.M) int {
 	defer shared.close()
+	flag.Parse()
+	// Tests settle themselves which of them run beside others. Those that wait
+	// must not keep the others from running.
+	if err := flag.Set("test.parallel", "64"); err != nil {
+		panic(err)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -52,38 +59,59 @@ func run(m *testing.M) int {
 
 // TestScripts runs what holds on a server as K3s sets it up by default.
 func TestScripts(t *testing.T) {
+	takeTurn(t)
 	runScripts(t, filepath.Join("testdata", "script"), k3stest.Options{})
 }
 
 // TestScriptsCustomCA runs what is different with CAs below a private root.
 func TestScriptsCustomCA(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	runScripts(t, filepath.Join("testdata", "script-customca"), k3stest.Options{CustomCA: true})
 }
 
 // TestScriptsRKE2 runs what is different on the same server under RKE2's name.
 func TestScriptsRKE2(t *testing.T) {
-	t.Parallel()
+	takeTurn(t) // documents use that server as well
 	runScripts(t, filepath.Join("testdata", "script-rke2"), k3stest.Options{Program: "rke2"})
 }
 
 // TestScriptsAgentToken runs what is different where agents have a token of
 // their own.
 func TestScriptsAgentToken(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	runScripts(t, filepath.Join("testdata", "script-agenttoken"), k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
 }
 
 // TestScriptsRotate runs what changes a server's token, on a server that no
 // other test uses.
 func TestScriptsRotate(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	runScripts(t, filepath.Join("testdata", "script-rotate"), k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
+}
+
+// takeTurn waits until no other test uses the server that most tests share, and
+// finds without tokens. Tests with a server of their own go on beside it.
+func takeTurn(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	shared.turn.Lock()
+	t.Cleanup(shared.turn.Unlock)
+}
+
+// besideOthers lets the test run beside others, a few at a time: each has
+// servers of its own, which are not to starve on a small machine.
+func besideOthers(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	shared.beside <- struct{}{}
+	t.Cleanup(func() { <-shared.beside })
 }
 
 // fixtures are the servers and helpers that tests share.
 type fixtures struct {
 	interrupted chan struct{}
+	turn        sync.Mutex
+	beside      chan struct{}
 
 	mu      sync.Mutex
 	dir     string // of everything below
@@ -241,6 +269,25 @@ func requireBuilt(t *testing.T, program string) {
 	t.Skipf("run make test-e2e: %v", err)
 }
 
+// requireTools skips the test on a developer's machine that lacks one of the
+// programs, and fails it where all tests are meant to run.
+func requireTools(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			missing(t, "it needs %s: install it, and run the test again", program)
+		}
+	}
+}
+
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 // runScripts runs the scripts of a folder on a server of these options.
 func runScripts(t *testing.T, dir string, options k3stest.Options) {
 	program := options.Program
@@ -263,6 +310,9 @@ func runScripts(t *testing.T, dir string, options k3stest.Options) {
 			switch condition {
 			case "kubectl":
 				_, err := exec.LookPath("kubectl")
+				if err != nil && os.Getenv("CI") == "true" {
+					return false, err // rather than leave out what is to be tested
+				}
 				return err == nil, nil
 			case "root":
 				return os.Geteuid() == 0, nil

@@ -9,26 +9,36 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
 
-// TestDocuments runs what README.md and docs/*.md tell their reader to type:
-// the blocks of code that are marked "sh", one after the other, in one folder
-// for each document. Blocks marked otherwise ("console", "text") are not run:
-// they need another machine, or show what is printed.
+// TestDocuments runs what README.md and the pages of docs tell their reader to
+// type: the blocks of code that are marked "sh", one after the other, in one
+// folder for each document. Blocks marked otherwise ("console", "text") are not
+// run: they need another machine, or show what is printed. The page on RKE2 has
+// a server of that name.
 func TestDocuments(t *testing.T) {
-	server := exampleCluster(t, k3stest.Options{}, "documents")
-	for _, document := range documents(t, "README.md", "docs/*.md") {
+	takeTurn(t)
+	for _, document := range documents(t, "README.md", "docs/*.md", "docs/tasks/*.md") {
 		blocks := codeBlocks(document.text, "sh")
 		if len(blocks) == 0 {
 			continue
 		}
 		t.Run(document.name, func(t *testing.T) {
+			options := k3stest.Options{}
+			if strings.HasSuffix(document.name, "rke2.md") {
+				options.Program = "rke2"
+			}
+			// A node takes a moment to be gone, so each document has one of its own.
+			node, _, _ := strings.Cut(filepath.Base(document.name), ".")
+			server := exampleCluster(t, options, "document-"+strings.ToLower(node))
 			shell := newExampleShell(t, server)
 			if err := deleteBootstrapTokens(server); err != nil {
 				t.Fatal(err)
@@ -44,7 +54,7 @@ func TestDocuments(t *testing.T) {
 // TestDocumentsShowNoPrompt keeps blocks that are run from being written as
 // ones that are not.
 func TestDocumentsShowNoPrompt(t *testing.T) {
-	for _, document := range documents(t, "README.md", "*.md", "docs/*.md") {
+	for _, document := range documents(t, "*.md", "docs/*.md", "docs/tasks/*.md") {
 		for _, block := range codeBlocks(document.text, "sh") {
 			if strings.HasPrefix(block.text, "$ ") {
 				t.Errorf("%s:%d: a block marked sh has a prompt: mark it console", document.name, block.line)
@@ -53,9 +63,13 @@ func TestDocumentsShowNoPrompt(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)|(?:src|href|srcset)="([^"#]+)"`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]+))?\)|(?:src|href|srcset)="([^"#]+)"`)
+	heading = regexp.MustCompile("(?m)^#+ (.+)$")
+)
 
-// TestDocumentLinks checks that the files that documents link to are there.
+// TestDocumentLinks checks that the files and headings that documents link to
+// are there.
 func TestDocumentLinks(t *testing.T) {
 	for _, document := range documents(t, "*.md", "docs/*.md", "docs/*/*.md") {
 		for _, match := range link.FindAllStringSubmatch(document.text, -1) {
@@ -63,36 +77,43 @@ func TestDocumentLinks(t *testing.T) {
 			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document.path), filepath.FromSlash(target))); err != nil {
-				t.Errorf("%s links to %s, which is not there", document.name, target)
+			path := document.path
+			if target != "" {
+				path = filepath.Join(filepath.Dir(document.path), filepath.FromSlash(target))
+				if _, err := os.Stat(path); err != nil {
+					t.Errorf("%s links to %s, which is not there", document.name, target)
+					continue
+				}
+			}
+			if match[2] == "" {
+				continue
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(anchors(string(content)), match[2]) {
+				t.Errorf("%s links to %s#%s, which has no such heading", document.name, target, match[2])
 			}
 		}
 	}
 }
 
-var ownMessage = regexp.MustCompile("(?m)^\\*\\*`(?:error|Warning|Hint|hint): (.+)`\\*\\*$")
-
-// TestTroubleshootingMessages checks that the plugin still says what
-// docs/troubleshooting.md explains: what stands between two dots is in the
-// source. Messages of others have their speaker behind them.
-func TestTroubleshootingMessages(t *testing.T) {
-	var source strings.Builder
-	for _, file := range documents(t, "pkg/*/*.go") {
-		if !strings.HasSuffix(file.name, "_test.go") {
-			source.WriteString(strings.ReplaceAll(file.text, `\"`, `"`))
-		}
-	}
-	messages := ownMessage.FindAllStringSubmatch(documents(t, "docs/troubleshooting.md")[0].text, -1)
-	if len(messages) == 0 {
-		t.Fatal("no messages found")
-	}
-	for _, message := range messages {
-		for _, part := range regexp.MustCompile("…|: ").Split(message[1], -1) {
-			if part = strings.Trim(part, ` ":(),;`); len(part) > 8 && !strings.Contains(source.String(), part) {
-				t.Errorf("the plugin does not say %q of %q", part, message[1])
+// anchors are the names under which the headings of a document can be linked to.
+func anchors(markdown string) []string {
+	var names []string
+	for _, match := range heading.FindAllStringSubmatch(markdown, -1) {
+		names = append(names, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
 			}
-		}
+			return -1
+		}, match[1]))
 	}
+	return names
 }
 
 type document struct{ name, path, text string }
@@ -161,11 +182,12 @@ func codeBlocks(markdown, language string) []codeBlock {
 }
 
 // deleteExampleObjects takes away what the documents' commands have made in the
-// cluster: the Roles of docs/rbac.yaml, and what README.md does with one of them.
+// cluster: the Roles of docs/rbac.yaml, and what README.md and docs/tasks/ci.md do with them.
 func deleteExampleObjects(t *testing.T, server *k3stest.Server) {
 	t.Helper()
 	paths := []string{
 		"/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings/k3s-token-creator",
+		"/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings/k3s-token-creator-undo",
 		"/api/v1/namespaces/default/serviceaccounts/provisioner",
 	}
 	roles := yaml.NewYAMLOrJSONDecoder(strings.NewReader(documents(t, "docs/rbac.yaml")[0].text), 4096)

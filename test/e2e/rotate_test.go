@@ -227,7 +227,7 @@ func hasData(t *testing.T, server *k3stest.Server) {
 }
 
 func TestRotateOnARealServer(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	for _, program := range []string{"k3s", "rke2"} {
 		t.Run(program, func(t *testing.T) {
 			requireBuilt(t, program)
@@ -287,7 +287,7 @@ func TestRotateOnARealServer(t *testing.T) {
 }
 
 func TestRotateRefusalsLeaveARealServerAsItWas(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	requireBuilt(t, "k3s")
 	server := startOwn(t, k3stest.Options{Token: firstPassword, AgentToken: thirdPassword})
 	o := newOperator(t, server)
@@ -371,7 +371,7 @@ func TestRotateRefusalsLeaveARealServerAsItWas(t *testing.T) {
 // TestRotateSurvivesALostAnswer has the connection cut after the server has
 // carried out the rotation, and before it says so.
 func TestRotateSurvivesALostAnswer(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	requireBuilt(t, "k3s")
 	server := startOwn(t, k3stest.Options{Token: firstPassword})
 	o := newOperator(t, server)
@@ -485,7 +485,7 @@ func (f *front) serve(client net.Conn, n int) {
 // TestRotateAClusterOfTwoServers takes a cluster over embedded etcd through a
 // whole rotation, with everything that somebody may do wrong on the way.
 func TestRotateAClusterOfTwoServers(t *testing.T) {
-	t.Parallel()
+	besideOthers(t)
 	requireBuilt(t, "k3s")
 	if err := k3stest.NetworkMissing(); err != nil {
 		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {

@@ -27,6 +27,12 @@ const (
 	startTimeout = 3 * time.Minute
 	// stopTimeout is how long a server may take to end after SIGTERM.
 	stopTimeout = 20 * time.Second
+
+	// A server that cannot renew its leases gives up and ends, after 10 seconds
+	// by default. One of two has no quorum while the other is restarted, which
+	// takes longer on a busy machine; in real life systemd would start it again.
+	leaseDuration = "4m"
+	renewDeadline = "3m"
 	// startAttempts is how often a start is tried with other ports, since
 	// nothing keeps a free port free between the look and the use.
 	startAttempts = 3
@@ -150,6 +156,17 @@ func (s *Server) Stop() error {
 		return nil
 	}
 	err := s.process.stop(stopTimeout)
+	s.process = nil
+	return err
+}
+
+// Kill ends the server's process by force and at once, as when its machine
+// fails. [Server.Restart] starts it again.
+func (s *Server) Kill() error {
+	if s.process == nil {
+		return nil
+	}
+	err := s.process.kill(stopTimeout)
 	s.process = nil
 	return err
 }
@@ -312,6 +329,10 @@ func (s *Server) arguments() []string {
 	}
 	if s.options.Host == nil {
 		args = append(args, "--bind-address", address, "--advertise-address", address)
+	} else {
+		args = append(args,
+			"--kube-controller-manager-arg", "leader-elect-lease-duration="+leaseDuration,
+			"--kube-controller-manager-arg", "leader-elect-renew-deadline="+renewDeadline)
 	}
 	if s.options.Join != "" {
 		args = append(args, "--server", s.options.Join)
@@ -356,7 +377,8 @@ func (s *Server) start(ctx context.Context) (err error) {
 	command.Stdout, command.Stderr = log, log
 	// Nothing of the caller's environment: K3S_* and KUBECONFIG would change
 	// what is tested, and $HOME is written to.
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.options.Dir, "TMPDIR=" + os.TempDir()}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.options.Dir, "TMPDIR=" + os.TempDir(),
+		"CATTLE_ELECTION_LEASE_DURATION=" + leaseDuration, "CATTLE_ELECTION_RENEW_DEADLINE=" + renewDeadline}
 	if s.process, err = startProcess(command); err != nil {
 		return fmt.Errorf("start %s: %w", s.options.Binary, err)
 	}

@@ -59,6 +59,11 @@ func (p *process) stop(patience time.Duration) error {
 		return nil
 	case <-time.After(patience):
 	}
+	return p.kill(patience)
+}
+
+// kill ends the process by force.
+func (p *process) kill(patience time.Duration) error {
 	_ = p.command.Process.Kill()
 	select {
 	case <-p.ended:
