@@ -31,12 +31,16 @@ func main() {
 		return
 	}
 	runs := flag.Int("runs", 20, "how often each quick command is timed")
-	many := flag.Int("tokens", 5000, "how many tokens a long list has")
+	many := flag.String("tokens", "5000,50000", "how many tokens the long lists have, in ascending order")
 	bulk := flag.Int("bulk", 1000, "how many tokens are created and deleted at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *runs, *many, *bulk); err != nil {
+	lengths, err := numbers(*many)
+	if err == nil {
+		err = run(ctx, *runs, lengths, *bulk)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -53,7 +57,19 @@ type bench struct {
 	table  *tabwriter.Writer
 }
 
-func run(ctx context.Context, runs, many, bulk int) (err error) {
+func numbers(list string) ([]int, error) {
+	var numbers []int
+	for field := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
+}
+
+func run(ctx context.Context, runs int, lengths []int, bulk int) (err error) {
 	b := &bench{ctx: ctx, table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
 	root, err := k3stest.Root()
 	if err != nil {
@@ -76,18 +92,24 @@ func run(ctx context.Context, runs, many, bulk int) (err error) {
 	defer func() { err = errors.Join(err, b.server.Stop()) }()
 
 	fmt.Fprintf(b.table, "WORK\tBY\tMEDIAN\tPEAK MEMORY\tPLUGIN / IT\n")
-	for _, work := range []func() error{
+	works := []func() error{
 		func() error { return b.startUp(runs) },
 		func() error { return b.create(runs) },
 		func() error { return b.list("list, a handful", runs) },
 		func() error { return b.bulk(bulk) },
-		func() error {
-			if err := b.fill(many); err != nil {
+		b.empty,
+	}
+	there := 0
+	for _, length := range lengths {
+		works = append(works, func() error {
+			if err := b.fill(length - there); err != nil {
 				return err
 			}
-			return b.list(fmt.Sprintf("list, %d", many), max(runs/4, 3))
-		},
-	} {
+			there = length
+			return b.list(fmt.Sprintf("list, %d", length), min(max(20_000/length, 1)*3, runs))
+		})
+	}
+	for _, work := range works {
 		if err := work(); err != nil {
 			return err
 		}
@@ -126,11 +148,7 @@ func (b *bench) exec(args []string) (measured, error) {
 	if err != nil {
 		return measured{}, err
 	}
-	var memory int64
-	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		memory = usage.Maxrss << 10
-	}
-	return measured{time: took, memory: memory}, nil
+	return measured{time: took, memory: peakMemory(command.ProcessState)}, nil
 }
 
 // compare times the contenders in turns, so that a busy moment of the machine
@@ -202,6 +220,7 @@ func (b *bench) list(work string, runs int) error {
 	}
 	contenders := []contender{
 		{name: "plugin", args: []string{b.plugin, "list"}},
+		{name: "plugin, -o name", args: []string{b.plugin, "list", "-o", "name"}},
 		{name: "raw GET", args: []string{b.self, "raw", "list"}},
 		{name: "k3s token", args: []string{b.k3s, "token", "list"}},
 	}
@@ -232,30 +251,37 @@ func (b *bench) bulk(count int) error {
 		contender{name: "raw, 32 at a time", args: []string{b.self, "raw", "delete"}, prepare: refill}); err != nil {
 		return err
 	}
-	// K3s takes ids one by one; a few tell what each costs.
-	few := func() error {
+	// K3s deletes five a second, so few are enough to tell.
+	const some = 60
+	ids := make([]string, some)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("bnch%02d", i)
+	}
+	named := func() error {
 		if err := b.empty(); err != nil {
 			return err
 		}
-		for i := range 10 {
-			if _, err := b.exec([]string{b.plugin, "create", fmt.Sprintf("bench%d.0123456789abcdef", i)}); err != nil {
+		for _, id := range ids {
+			if _, err := b.exec([]string{b.self, "raw", "create-named", id}); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	var ids []string
-	for i := range 10 {
-		ids = append(ids, fmt.Sprintf("bench%d", i))
-	}
-	return b.compare("delete 10", 3,
-		contender{name: "plugin", args: append([]string{b.plugin, "delete"}, ids...), prepare: few},
-		contender{name: "k3s token", args: append([]string{b.k3s, "token", "delete"}, ids...), prepare: few})
+	return b.compare(fmt.Sprintf("delete %d by id", some), 1,
+		contender{name: "plugin", args: append([]string{b.plugin, "delete"}, ids...), prepare: named},
+		contender{name: "k3s token", args: append([]string{b.k3s, "token", "delete"}, ids...), prepare: named})
 }
 
+// fill adds tokens, as many at once as the plugin makes.
 func (b *bench) fill(count int) error {
-	_, err := b.exec([]string{b.plugin, "create", "--ttl", "24h", "--count", strconv.Itoa(count)})
-	return err
+	const atOnce = 10_000
+	for ; count > 0; count -= atOnce {
+		if _, err := b.exec([]string{b.plugin, "create", "--ttl", "24h", "--count", strconv.Itoa(min(count, atOnce))}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) empty() error {
