@@ -25,8 +25,8 @@ var results = []string{
 	"rotateOptions.describe", "rotateOptions.tellRotated", // the plan, and what to do next: docs/rotating.md
 	"StepName", "SameAsCurrent", "CurrentIsBootstrap", // names
 	"line", "describeToken", "kindOfToken", // of the results of inspect and verify
-	"addFlags", // help
-	"Cut",      // what is looked for in others' texts
+	"addFlags",          // help
+	"closedIdle", "Cut", // what is looked for in others' texts
 }
 
 // TestErrorsPageIsComplete holds docs/errors.md to the source: each message that
