@@ -33,10 +33,11 @@ const (
 	// one wants to give.
 	DefaultParallel = 32
 
-	// DefaultChunkSize is how many tokens a list request asks for. K3s reads
-	// its whole table for each chunk, so that in chunks of 500, which is what
-	// kubectl asks for, 50,000 tokens cost it seven times as much as at once.
-	DefaultChunkSize = 50_000
+	// AllAtOnce is the chunk size of a list that is asked for in one request.
+	// K3s reads its whole table for each chunk, so that in chunks of 500,
+	// which is what kubectl asks for, 50,000 tokens cost it seven times as
+	// much.
+	AllAtOnce = 0
 
 	// grace is how long a write that is under way may go on after an
 	// interrupt, so that its outcome is known.
@@ -327,14 +328,19 @@ func (t *Token) adopt(secret *corev1.Secret) {
 }
 
 // List calls visit for each token of the cluster, in the order of their names,
-// as the chunks of that size arrive; 0 asks for all of them at once. It stops
-// at the first error of visit, and returns it.
+// as they arrive, in chunks of that size or AllAtOnce. It stops at the first
+// error of visit, and returns it.
 func (s *Store) List(ctx context.Context, chunkSize int64, visit func(*Token) error) error {
 	opts := metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("type", string(bootstrapapi.SecretTypeBootstrapToken)).String(),
 		Limit:         chunkSize,
 	}
-	visited, expirations := map[string]bool{}, 0
+	// A list in one piece is never begun anew, and need not be remembered.
+	var visited map[string]bool
+	if chunkSize != AllAtOnce {
+		visited = map[string]bool{}
+	}
+	expirations := 0
 	for {
 		chunk, err := s.secrets.List(ctx, opts, func(secret *corev1.Secret) error {
 			// Test doubles, and some proxies, ignore the field selector. And
@@ -343,7 +349,9 @@ func (s *Store) List(ctx context.Context, chunkSize int64, visit func(*Token) er
 			if secret.Type != bootstrapapi.SecretTypeBootstrapToken || visited[secret.Name] {
 				return nil
 			}
-			visited[secret.Name] = true
+			if visited != nil {
+				visited[secret.Name] = true
+			}
 			return visit(FromSecret(secret))
 		})
 		if gone, ok := expired(err); ok && opts.Continue != "" && expirations < maxExpirations {
@@ -420,7 +428,7 @@ func (s *Store) Find(ctx context.Context, refs []Ref) ([]*Token, []error) {
 // findInList looks the tokens up in a list of all: a few requests instead of
 // one for each. It gives up where the list is not allowed.
 func (s *Store) findInList(ctx context.Context, refs []Ref, tokens []*Token) ([]error, bool) {
-	all, err := s.ListAll(ctx, DefaultChunkSize)
+	all, err := s.ListAll(ctx, AllAtOnce)
 	if apierrors.IsForbidden(err) {
 		return nil, false
 	}

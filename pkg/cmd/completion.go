@@ -160,7 +160,7 @@ func completeTokens(client *clientFlags) cobra.CompletionFunc {
 			}
 		}
 		var offers []string
-		err = conn.tokens().List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
+		err = conn.tokens().List(ctx, bootstrap.AllAtOnce, func(t *bootstrap.Token) error {
 			if handle := handle(t); strings.HasPrefix(handle, toComplete) && !named[t.SecretName] {
 				ttl, _ := lifetime(t, conn.clock.Now())
 				offers = append(offers, cobra.CompletionWithDesc(handle, fmt.Sprintf("%s, %s", ttl, orNone(t.Description))))

@@ -179,7 +179,7 @@ func (o *deleteOptions) describe(result *strings.Builder, t *bootstrap.Token) {
 // them goes to failed.
 func (o *deleteOptions) find(ctx context.Context, conn *connection, store *bootstrap.Store, failed *failures) (found []*bootstrap.Token, err error) {
 	if len(o.refs) == 0 {
-		err := store.List(ctx, bootstrap.DefaultChunkSize, func(t *bootstrap.Token) error {
+		err := store.List(ctx, bootstrap.AllAtOnce, func(t *bootstrap.Token) error {
 			if o.all || t.Status(conn.now()) == bootstrap.Expired {
 				found = append(found, t)
 			}
