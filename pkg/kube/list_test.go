@@ -16,9 +16,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
@@ -66,6 +68,81 @@ func TestAListIsReadInEitherFormat(t *testing.T) {
 			if err != nil || len(names) != n || n > 0 && names[n-1] != fmt.Sprintf("s%d", n-1) || meta.Continue != "more" || meta.ResourceVersion != "7" {
 				t.Errorf("%s: %d of %d read, %+v, %v", mediaType, len(names), n, meta, err)
 			}
+		}
+	}
+}
+
+func TestAListHasNoManagedFields(t *testing.T) {
+	managed := func(n int) (entries []metav1.ManagedFieldsEntry) {
+		for i := range n {
+			entries = append(entries, metav1.ManagedFieldsEntry{
+				Manager: fmt.Sprintf("manager %d", i), Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
+				FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(strings.Repeat("f", 100*i)),
+			})
+		}
+		return entries
+	}
+	full := metav1.ObjectMeta{
+		Name: "full", GenerateName: "f", Namespace: "kube-system", UID: "u", ResourceVersion: "7", Generation: 1,
+		CreationTimestamp: metav1.NewTime(time.Unix(1_700_000_000, 0)), DeletionTimestamp: &metav1.Time{Time: time.Unix(1_700_000_001, 0)},
+		DeletionGracePeriodSeconds: new(int64), Labels: map[string]string{"l": strings.Repeat("x", 200)},
+		Annotations: map[string]string{"a": "b"}, Finalizers: []string{"f"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "u"}},
+	}
+	for name, meta := range map[string]metav1.ObjectMeta{"empty": {}, "a name": {Name: "short"}, "all fields": full} {
+		for n := range 4 {
+			want := corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"a": []byte("b")}, Type: "t"}
+			sent := want
+			sent.ManagedFields = managed(n)
+			got := 0
+			_, err := readList(bufio.NewReader(bytes.NewReader(encode(t, runtime.ContentTypeProtobuf, &corev1.SecretList{Items: []corev1.Secret{sent}}))),
+				func(secret *corev1.Secret) error {
+					got++
+					if !apiequality.Semantic.DeepEqual(*secret, want) {
+						t.Errorf("%s, %d managed fields: got %+v", name, n, secret)
+					}
+					return nil
+				})
+			if err != nil || got != 1 {
+				t.Errorf("%s, %d managed fields: %d objects, %v", name, n, got, err)
+			}
+		}
+	}
+}
+
+// BenchmarkReadList reads what a server answers to a list of bootstrap tokens.
+func BenchmarkReadList(b *testing.B) {
+	const n = 1000
+	list := &corev1.SecretList{}
+	for i := range n {
+		list.Items = append(list.Items, corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: fmt.Sprintf("bootstrap-token-%06d", i), Namespace: metav1.NamespaceSystem,
+				UID:               types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", i)),
+				ResourceVersion:   fmt.Sprint(1000 + i),
+				CreationTimestamp: metav1.NewTime(time.Unix(1_700_000_000, 0)),
+				ManagedFields: []metav1.ManagedFieldsEntry{{
+					Manager: "kubectl-k3s_token", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1",
+					FieldsV1: metav1.NewFieldsV1(`{"f:data":{".":{},"f:auth-extra-groups":{},"f:description":{},"f:expiration":{},"f:token-id":{},"f:token-secret":{},"f:usage-bootstrap-authentication":{},"f:usage-bootstrap-signing":{}},"f:type":{}}`),
+				}},
+			},
+			Data: map[string][]byte{
+				"token-id": fmt.Appendf(nil, "%06d", i), "token-secret": []byte("0123456789abcdef"),
+				"description": []byte("a benchmark"), "expiration": []byte("2030-01-31T12:00:00Z"),
+				"usage-bootstrap-authentication": []byte("true"), "usage-bootstrap-signing": []byte("true"),
+				"auth-extra-groups": []byte("system:bootstrappers:k3s:default-node-token"),
+			},
+			Type: corev1.SecretTypeBootstrapToken,
+		})
+	}
+	answer := encode(b, runtime.ContentTypeProtobuf, list)
+	b.SetBytes(int64(len(answer)))
+	b.ReportAllocs()
+	for b.Loop() {
+		read := 0
+		_, err := readList(bufio.NewReaderSize(bytes.NewReader(answer), readSize), func(*corev1.Secret) error { read++; return nil })
+		if err != nil || read != n {
+			b.Fatal(read, err)
 		}
 	}
 }
