@@ -459,7 +459,7 @@ func (o *createOptions) print(facts *clusterFacts, tokens []*bootstrap.Token) ([
 	format, own := o.output.own()
 	switch {
 	case own && format == formatName:
-		return renderNames(newTokenList(objects)), nil
+		return renderNames(secretNames(objects)...), nil
 	case own:
 		return []byte(strings.Join(lines, "\n") + "\n"), nil
 	case o.count == 1:

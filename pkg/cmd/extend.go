@@ -150,7 +150,7 @@ func (o *extendOptions) extend(ctx context.Context, store *bootstrap.Store, end 
 func (o *extendOptions) print(extended []BootstrapToken, sentences string) error {
 	if o.render == nil {
 		if o.format == formatName {
-			return o.env.writeResult(renderNames(newTokenList(extended)))
+			return o.env.writeResult(renderNames(secretNames(extended)...))
 		}
 		return o.env.writeResult([]byte(sentences))
 	}

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,9 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -66,7 +63,7 @@ func newListCommand(env *Env, client *clientFlags) *cobra.Command {
 	f.StringVar(&flags.sortBy, "sort-by", sortByExpires, "Order of the list: "+strings.Join(sortKeys(), ", ")+".")
 	f.BoolVar(&flags.expired, "expired", false, "List only tokens that have expired.")
 	f.BoolVar(&flags.noHeaders, "no-headers", false, "Print no column headers.")
-	f.Int64Var(&flags.chunkSize, "chunk-size", bootstrap.DefaultChunkSize, "Ask for long lists in chunks of this size; 0 for all in one.")
+	f.Int64Var(&flags.chunkSize, "chunk-size", bootstrap.AllAtOnce, "Ask for long lists in chunks of this size; 0 asks for all at once, which costs the server least.")
 	flags.output.addFlags(cmd, formatWide, formatName)
 	completeValues(cmd, "sort-by", sortKeys()...)
 	return cmd
@@ -123,7 +120,12 @@ func (o *listOptions) run(ctx context.Context) error {
 			return t.Status(now) != bootstrap.Expired
 		})
 	}
-	slices.SortStableFunc(entries, o.compare)
+	slices.SortFunc(entries, func(a, b entry) int {
+		if order := o.compare(a, b); order != 0 {
+			return order
+		}
+		return cmp.Compare(a.id, b.id)
+	})
 
 	if err := o.print(entries, now); err != nil {
 		return err
@@ -161,16 +163,13 @@ func newEntry(t *bootstrap.Token, shared map[details]*details) entry {
 	if shared[d] == nil {
 		shared[d] = &d
 	}
-	return entry{t.ID, t.Expires, t.Created, shared[d]}
+	return entry{strings.Clone(t.ID), t.Expires, t.Created, shared[d]}
 }
 
 // token is the token again, without its secret.
 func (e entry) token() *bootstrap.Token {
 	t := e.life()
-	t.ID, t.Created, t.Description, t.SecretName = e.id, e.created, e.description, e.secretName
-	if t.SecretName == "" {
-		t.SecretName = bootstrap.SecretName(e.id)
-	}
+	t.ID, t.Created, t.Description, t.SecretName = e.id, e.created, e.description, e.secret()
 	if e.usages != "" {
 		t.Usages = strings.Split(e.usages, ",")
 	}
@@ -179,6 +178,9 @@ func (e entry) token() *bootstrap.Token {
 	}
 	return &t
 }
+
+// secret is the name of the token's Secret.
+func (e entry) secret() string { return cmp.Or(e.secretName, bootstrap.SecretName(e.id)) }
 
 // life is as much of the token as tells its status.
 func (e entry) life() bootstrap.Token { return bootstrap.Token{Expires: e.expires, Problem: e.problem} }
@@ -196,7 +198,11 @@ func (o *listOptions) print(entries []entry, now time.Time) error {
 	}
 	if o.format == formatName {
 		for some := range slices.Chunk(entries, printAtOnce) {
-			if err := o.env.writeResult(renderNames(newTokenList(objects(some, now)))); err != nil {
+			names := make([]string, len(some))
+			for i, e := range some {
+				names[i] = e.secret()
+			}
+			if err := o.env.writeResult(renderNames(names...)); err != nil {
 				return err
 			}
 		}
@@ -216,85 +222,72 @@ func objects(entries []entry, now time.Time) []BootstrapToken {
 // printTable prints the columns of "k3s token list", whose token column holds
 // the id; -o wide adds two.
 func (o *listOptions) printTable(entries []entry, now time.Time) error {
-	var out bytes.Buffer
-	shared := map[*details][]string{}
-	writer := printers.GetNewTabWriter(&out)
-	// A batch knows its own widths only, and they are to be those of all.
-	writer.SetRememberedWidths(columnWidths(entries, now, shared))
-	printer := printers.NewTablePrinter(printers.PrintOptions{NoHeaders: o.noHeaders, Wide: o.format == formatWide})
+	if len(entries) == 0 {
+		return nil
+	}
+	header := []string{"TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA GROUPS"}
+	if o.format == formatWide {
+		header = append(header, "STATUS", "AGE")
+	}
+	lines := lines{now: now, columns: len(header), common: map[*details]*[3]string{}}
+	table := newTable(len(header))
+	if !o.noHeaders {
+		table.measure(header...)
+	}
+	for i := range entries {
+		table.measure(lines.cells(&entries[i])...)
+	}
+	if !o.noHeaders {
+		table.write(header...)
+	}
 	for some := range slices.Chunk(entries, printAtOnce) {
-		table := &metav1.Table{ColumnDefinitions: listColumns(), Rows: make([]metav1.TableRow, len(some))}
-		for i, e := range some {
-			line := cells(e, now, shared)
-			table.Rows[i].Cells = make([]any, len(line))
-			for column, cell := range line {
-				table.Rows[i].Cells[column] = cell
-			}
+		for i := range some {
+			table.write(lines.cells(&some[i])...)
 		}
-		out.Reset()
-		if err := errors.Join(printer.PrintObj(table, writer), writer.Flush(), o.env.writeResult(out.Bytes())); err != nil {
+		if err := o.env.writeResult(table.out.Bytes()); err != nil {
 			return err
 		}
+		table.out.Reset()
 	}
 	return nil
 }
 
-func listColumns() []metav1.TableColumnDefinition {
-	const wide = 1
-	return []metav1.TableColumnDefinition{
-		{Name: "Token", Type: "string"},
-		{Name: "TTL", Type: "string"},
-		{Name: "Expires", Type: "string"},
-		{Name: "Usages", Type: "string"},
-		{Name: "Description", Type: "string"},
-		{Name: "Extra Groups", Type: "string"},
-		{Name: "Status", Type: "string", Priority: wide},
-		{Name: "Age", Type: "string", Priority: wide},
-	}
+// lines makes the lines of a table. What tokens share is made once.
+type lines struct {
+	now     time.Time
+	columns int
+	common  map[*details]*[3]string
+
+	// The last one's cells. Tokens that were made at once end at once.
+	last                 *entry
+	ttl, expires, status string
+	line                 [8]string
 }
 
-// cells returns the cells of a line. Those that tokens share are made once, and
-// kept in shared.
-func cells(e entry, now time.Time, shared map[*details][]string) []string {
-	common := shared[e.details]
+// cells returns the cells of a line. They are good until the next call.
+func (l *lines) cells(e *entry) []string {
+	common := l.common[e.details]
 	if common == nil {
-		common = []string{orNone(e.usages), orNone(e.description), orNone(e.groups)}
-		shared[e.details] = common
+		common = &[3]string{orNone(e.usages), orNone(e.description), orNone(e.groups)}
+		l.common[e.details] = common
 	}
-	t := e.life()
-	ttl, expires := lifetime(&t, now)
-	status := string(t.Status(now))
-	if t.Problem != "" {
-		status += ": " + t.Problem
-	}
-	age := "<unknown>"
-	if !e.created.IsZero() {
-		age = duration.HumanDuration(now.Sub(e.created))
-	}
-	return []string{printable(e.id), ttl, expires, common[0], common[1], common[2], status, age}
-}
-
-// columnWidths returns how wide each column is with its padding, as
-// printers.GetNewTabWriter counts. Before the last column of a table, which has
-// no width, come the same ones with -o wide and without.
-func columnWidths(entries []entry, now time.Time, shared map[*details][]string) []int {
-	const narrowest, padding = 6, 3
-	columns := listColumns()
-	widths := make([]int, len(columns)-1)
-	widen := func(i int, cell string) {
-		if i < len(widths) {
-			widths[i] = max(widths[i], narrowest, len(cell)+padding)
+	if l.last == nil || l.last.details != e.details || !l.last.expires.Equal(e.expires) {
+		t := e.life()
+		l.ttl, l.expires = lifetime(&t, l.now)
+		l.status = string(t.Status(l.now))
+		if t.Problem != "" {
+			l.status += ": " + t.Problem
 		}
 	}
-	for i, column := range columns {
-		widen(i, column.Name)
-	}
-	for _, e := range entries {
-		for i, cell := range cells(e, now, shared) {
-			widen(i, cell)
+	l.last = e
+	l.line = [...]string{printable(e.id), l.ttl, l.expires, common[0], common[1], common[2], l.status, ""}
+	if age := &l.line[7]; l.columns == len(l.line) {
+		*age = "<unknown>"
+		if !e.created.IsZero() {
+			*age = duration.HumanDuration(l.now.Sub(e.created))
 		}
 	}
-	return widths
+	return l.line[:l.columns]
 }
 
 // lifetime returns what the columns TTL and EXPIRES say.

@@ -185,11 +185,19 @@ func (p plainPrinter) PrintObj(obj runtime.Object, out io.Writer) error {
 	return p.ResourcePrinter.PrintObj(&runtime.Unknown{Raw: escaped.Bytes()}, out)
 }
 
+func secretNames(tokens []BootstrapToken) []string {
+	names := make([]string, len(tokens))
+	for i := range tokens {
+		names[i] = tokens[i].Metadata.Name
+	}
+	return names
+}
+
 // renderNames writes what -o name prints: names that kubectl and delete take.
-func renderNames(list *BootstrapTokenList) []byte {
+func renderNames(secrets ...string) []byte {
 	var out bytes.Buffer
-	for i := range list.Items {
-		fmt.Fprintf(&out, "secret/%s\n", list.Items[i].Metadata.Name)
+	for _, name := range secrets {
+		out.WriteString("secret/" + name + "\n")
 	}
 	return out.Bytes()
 }

@@ -26,6 +26,9 @@ func escape(s, keep string) string {
 	shown := func(r rune, size int) bool {
 		return (unicode.IsPrint(r) && (r != utf8.RuneError || size > 1)) || strings.ContainsRune(keep, r)
 	}
+	if !strings.ContainsFunc(s, func(r rune) bool { return (r < ' ' || r > '~') && !strings.ContainsRune(keep, r) }) {
+		return s
+	}
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])

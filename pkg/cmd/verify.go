@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -266,18 +264,7 @@ func (o *verifyOptions) print(items []Verification) ([]byte, error) {
 	if o.render != nil {
 		return o.render(&VerificationList{TypeMeta: typeMeta("VerificationList"), Items: items}, o.secrets()...)
 	}
-	table := &metav1.Table{
-		ColumnDefinitions: []metav1.TableColumnDefinition{
-			{Name: "Server", Type: "string"},
-			{Name: "Result", Type: "string"},
-			{Name: "CA Hash", Type: "string"},
-			{Name: "Detail", Type: "string"},
-		},
-		Rows: make([]metav1.TableRow, len(items)),
-	}
-	if o.oldToken != nil {
-		table.ColumnDefinitions = slices.Insert(table.ColumnDefinitions, 2, metav1.TableColumnDefinition{Name: "Old Token", Type: "string"})
-	}
+	rows := [][]string{{"SERVER", "RESULT", "CA HASH", "DETAIL"}}
 	for i := range items {
 		v := &items[i]
 		detail := v.detail()
@@ -285,15 +272,22 @@ func (o *verifyOptions) print(items []Verification) ([]byte, error) {
 			// The two hashes would fill the screen.
 			detail = strings.TrimSuffix("the server's CA is not the token's; "+v.Hint, "; ")
 		}
-		cells := []any{v.Server, v.Verdict, v.caHashResult(), printable(detail)}
-		if o.oldToken != nil {
-			cells = slices.Insert(cells, 2, any(orNone(v.OldToken)))
-		}
-		table.Rows[i].Cells = cells
+		rows = append(rows, []string{v.Server, v.Verdict, v.caHashResult(), printable(detail)})
 	}
-	var out bytes.Buffer
-	err := printers.NewTablePrinter(printers.PrintOptions{}).PrintObj(table, &out)
-	return out.Bytes(), err
+	if o.oldToken != nil {
+		rows[0] = slices.Insert(rows[0], 2, "OLD TOKEN")
+		for i := range items {
+			rows[i+1] = slices.Insert(rows[i+1], 2, orNone(items[i].OldToken))
+		}
+	}
+	table := newTable(len(rows[0]))
+	for _, row := range rows {
+		table.measure(row...)
+	}
+	for _, row := range rows {
+		table.write(row...)
+	}
+	return table.out.Bytes(), nil
 }
 
 // secrets are what a template's error must not repeat.
