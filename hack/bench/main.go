@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -106,7 +107,7 @@ func run(ctx context.Context, runs int, lengths []int, bulk int) (err error) {
 				return err
 			}
 			there = length
-			return b.list(fmt.Sprintf("list, %d", length), min(max(20_000/length, 1)*3, runs))
+			return b.list(fmt.Sprintf("list, %d", length), min(max(20_000/length, 1)*5, runs))
 		})
 	}
 	for _, work := range works {
@@ -152,11 +153,13 @@ func (b *bench) exec(args []string) (measured, error) {
 }
 
 // compare times the contenders in turns, so that a busy moment of the machine
-// hits all of them, and prints a row each.
+// hits all of them, and prints a row each. Each turn has an order of its own: a
+// server that one of them has kept busy is slow for the next.
 func (b *bench) compare(work string, runs int, contenders ...contender) error {
 	results := make([][]measured, len(contenders))
 	for range runs {
-		for i, c := range contenders {
+		for _, i := range rand.Perm(len(contenders)) {
+			c := contenders[i]
 			if c.prepare != nil {
 				if err := c.prepare(); err != nil {
 					return err
