@@ -75,7 +75,7 @@ type listOptions struct {
 	client    *clientFlags
 	format    string
 	render    render // nil where the command prints the list itself
-	compare   func(a, b entry) int
+	compare   func(a, b *entry) int
 	expired   bool
 	noHeaders bool
 	chunkSize int64
@@ -104,7 +104,7 @@ func (o *listOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var entries []entry
+	var entries []*entry
 	shared := map[details]*details{}
 	err = conn.tokens().List(ctx, o.chunkSize, func(t *bootstrap.Token) error {
 		entries = append(entries, newEntry(t, shared))
@@ -115,12 +115,12 @@ func (o *listOptions) run(ctx context.Context) error {
 	}
 	now := conn.now()
 	if o.expired {
-		entries = slices.DeleteFunc(entries, func(e entry) bool {
+		entries = slices.DeleteFunc(entries, func(e *entry) bool {
 			t := e.life()
 			return t.Status(now) != bootstrap.Expired
 		})
 	}
-	slices.SortFunc(entries, func(a, b entry) int {
+	slices.SortFunc(entries, func(a, b *entry) int {
 		if order := o.compare(a, b); order != 0 {
 			return order
 		}
@@ -155,7 +155,7 @@ type details struct {
 	secretName                           string // where it does not follow from the id
 }
 
-func newEntry(t *bootstrap.Token, shared map[details]*details) entry {
+func newEntry(t *bootstrap.Token, shared map[details]*details) *entry {
 	d := details{strings.Join(t.Usages, ","), strings.Join(t.Groups, ","), t.Description, t.Problem, t.SecretName}
 	if d.secretName == bootstrap.SecretName(t.ID) {
 		d.secretName = ""
@@ -163,11 +163,11 @@ func newEntry(t *bootstrap.Token, shared map[details]*details) entry {
 	if shared[d] == nil {
 		shared[d] = &d
 	}
-	return entry{strings.Clone(t.ID), t.Expires, t.Created, shared[d]}
+	return &entry{strings.Clone(t.ID), t.Expires, t.Created, shared[d]}
 }
 
 // token is the token again, without its secret.
-func (e entry) token() *bootstrap.Token {
+func (e *entry) token() *bootstrap.Token {
 	t := e.life()
 	t.ID, t.Created, t.Description, t.SecretName = e.id, e.created, e.description, e.secret()
 	if e.usages != "" {
@@ -180,15 +180,17 @@ func (e entry) token() *bootstrap.Token {
 }
 
 // secret is the name of the token's Secret.
-func (e entry) secret() string { return cmp.Or(e.secretName, bootstrap.SecretName(e.id)) }
+func (e *entry) secret() string { return cmp.Or(e.secretName, bootstrap.SecretName(e.id)) }
 
 // life is as much of the token as tells its status.
-func (e entry) life() bootstrap.Token { return bootstrap.Token{Expires: e.expires, Problem: e.problem} }
+func (e *entry) life() bootstrap.Token {
+	return bootstrap.Token{Expires: e.expires, Problem: e.problem}
+}
 
 // printAtOnce is how many lines are put together before they are written.
 const printAtOnce = 1000
 
-func (o *listOptions) print(entries []entry, now time.Time) error {
+func (o *listOptions) print(entries []*entry, now time.Time) error {
 	if o.render != nil {
 		result, err := o.render(newTokenList(objects(entries, now)))
 		if err != nil {
@@ -211,7 +213,7 @@ func (o *listOptions) print(entries []entry, now time.Time) error {
 	return o.printTable(entries, now)
 }
 
-func objects(entries []entry, now time.Time) []BootstrapToken {
+func objects(entries []*entry, now time.Time) []BootstrapToken {
 	items := make([]BootstrapToken, len(entries))
 	for i, e := range entries {
 		items[i] = newBootstrapToken(e.token(), now)
@@ -221,7 +223,7 @@ func objects(entries []entry, now time.Time) []BootstrapToken {
 
 // printTable prints the columns of "k3s token list", whose token column holds
 // the id; -o wide adds two.
-func (o *listOptions) printTable(entries []entry, now time.Time) error {
+func (o *listOptions) printTable(entries []*entry, now time.Time) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -234,15 +236,15 @@ func (o *listOptions) printTable(entries []entry, now time.Time) error {
 	if !o.noHeaders {
 		table.measure(header...)
 	}
-	for i := range entries {
-		table.measure(lines.cells(&entries[i])...)
+	for _, e := range entries {
+		table.measure(lines.cells(e)...)
 	}
 	if !o.noHeaders {
 		table.write(header...)
 	}
 	for some := range slices.Chunk(entries, printAtOnce) {
-		for i := range some {
-			table.write(lines.cells(&some[i])...)
+		for _, e := range some {
+			table.write(lines.cells(e)...)
 		}
 		if err := o.env.writeResult(table.out.Bytes()); err != nil {
 			return err
@@ -323,23 +325,23 @@ func sortKeys() []string { return []string{sortByExpires, "id", "description", "
 
 // comparison returns the order that --sort-by names. What it leaves undecided
 // stays in the order of the ids.
-func comparison(sortBy string) (func(a, b entry) int, error) {
+func comparison(sortBy string) (func(a, b *entry) int, error) {
 	switch sortBy {
 	case sortByExpires:
 		return compareExpiry, nil
 	case "id":
-		return func(a, b entry) int { return cmp.Compare(a.id, b.id) }, nil
+		return func(a, b *entry) int { return cmp.Compare(a.id, b.id) }, nil
 	case "description":
-		return func(a, b entry) int { return cmp.Compare(a.description, b.description) }, nil
+		return func(a, b *entry) int { return cmp.Compare(a.description, b.description) }, nil
 	case "age":
 		// The youngest first, as kubectl's age column reads.
-		return func(a, b entry) int { return b.created.Compare(a.created) }, nil
+		return func(a, b *entry) int { return b.created.Compare(a.created) }, nil
 	}
 	return nil, fmt.Errorf("--sort-by %q: it takes %s", sortBy, strings.Join(sortKeys(), ", "))
 }
 
 // compareExpiry puts what ends first first, and what never ends last.
-func compareExpiry(a, b entry) int {
+func compareExpiry(a, b *entry) int {
 	if a.expires.IsZero() || b.expires.IsZero() {
 		return -a.expires.Compare(b.expires)
 	}
