@@ -45,7 +45,8 @@ func run() int {
 	// What the client library would write to stderr by itself; -v turns it on.
 	klog.SetLogger(logr.Discard())
 	return cmd.Run(ctx, os.Args, cmd.Env{
-		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: stdout(), ErrOut: os.Stderr},
+		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
+		OutIsLost: stdoutMayBeClosed(),
 		Now:       time.Now,
 		Random:    rand.Reader,
 		Getenv:    os.Getenv,

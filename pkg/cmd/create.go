@@ -221,6 +221,11 @@ func (o *createOptions) run(ctx context.Context) error {
 	if _, err := o.print(facts, o.samples(tokens)); err != nil {
 		return err
 	}
+	if o.file == "" && o.token.ID == "" && o.dryRun == dryRunNone {
+		if err := o.env.refuseLostOutput(); err != nil {
+			return err
+		}
+	}
 	delivery, err := o.env.newDelivery("output-file", o.file, o.dryRun != dryRunNone)
 	if err != nil {
 		return err

@@ -233,6 +233,22 @@ func TestCreateWritesNothingWhereItCannotPrint(t *testing.T) {
 	})
 }
 
+func TestCreateMakesNoTokenWhereNobodyGetsIt(t *testing.T) {
+	c := newCluster(t)
+	got := call{cluster: c, lost: true, args: []string{"create"}}.run(t)
+	got.wants(t, 1, "", "error: the token could not be written out: standard output is closed")
+	c.holds(t)
+	file := filepath.Join(t.TempDir(), "token")
+	for _, args := range [][]string{{given}, {"--output-file", file}, {"--dry-run=server"}} {
+		if got := (call{cluster: c, lost: true, args: append([]string{"create"}, args...)}).run(t); got.code != 0 {
+			t.Errorf("%s: exit code %d, stderr %s", args[0], got.code, mask(got.stderr))
+		}
+	}
+	if names := c.Names(); len(names) != 2 {
+		t.Errorf("the cluster holds %v", names)
+	}
+}
+
 // closedWriter fails even on an empty write, as a closed file does.
 type closedWriter struct{}
 

@@ -60,6 +60,14 @@ func (d *delivery) exists() error {
 
 func (d *delivery) failed(err error) error { return fmt.Errorf("--%s: %w", d.flag, err) }
 
+// refuseLostOutput is for what must not be lost: a secret that nobody else knows.
+func (e *Env) refuseLostOutput() error {
+	if e.OutIsLost {
+		return undelivered(errors.New("standard output is closed, or a null device that is open for reading as well"))
+	}
+	return nil
+}
+
 // undelivered says that a token has not reached the user. It is an error even
 // where a broken pipe is none for other commands.
 func undelivered(err error) error {

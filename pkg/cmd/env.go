@@ -19,6 +19,9 @@ import (
 type Env struct {
 	// IOStreams are the standard streams. Out carries results only.
 	genericiooptions.IOStreams
+	// OutIsLost says that nobody gets what is written to Out, and that writing
+	// succeeds all the same.
+	OutIsLost bool
 	// Now is the clock.
 	Now func() time.Time
 	// Sleep waits before a request is repeated, or returns the context's error

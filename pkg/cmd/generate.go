@@ -100,6 +100,9 @@ func (f *generateFlags) toOptions(env *Env) (*generateOptions, error) {
 }
 
 func (o *generateOptions) run() error {
+	if err := o.env.refuseLostOutput(); err != nil {
+		return err
+	}
 	var lines strings.Builder
 	items := make([]GeneratedToken, o.count)
 	secrets := make([]token.Secret, o.count)

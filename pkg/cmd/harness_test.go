@@ -108,6 +108,7 @@ type call struct {
 	stdin   string
 	in      io.Reader // instead of stdin
 	stdout  io.Writer // nil for a buffer
+	lost    bool      // nobody gets what goes to stdout
 	random  io.Reader // nil for one that is the same each time
 	now     func() time.Time
 	args    []string
@@ -153,6 +154,7 @@ func (c call) run(t *testing.T) outcome {
 	var out, stderr buffer
 	env := cmd.Env{
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(c.stdin), Out: &out, ErrOut: &stderr},
+		OutIsLost: c.lost,
 		Now:       func() time.Time { return now },
 		Sleep:     func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 		Random:    &lockedReader{r: rand.NewChaCha8([32]byte{3})},

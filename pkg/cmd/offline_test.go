@@ -57,6 +57,11 @@ func TestGenerateDrawsDifferentTokens(t *testing.T) {
 	}
 }
 
+func TestGenerateMakesNoTokenWhereNobodyGetsIt(t *testing.T) {
+	got := call{lost: true, args: []string{"generate"}}.run(t)
+	got.wants(t, 1, "", "error: the token could not be written out: standard output is closed")
+}
+
 func TestGenerateRefuses(t *testing.T) {
 	for want, args := range map[string][]string{
 		"it takes bootstrap, server or agent": {"--type", "admin"},

@@ -223,6 +223,11 @@ func (o *rotateOptions) run(ctx context.Context) error {
 		o.env.note("The tokens are well-formed. Nothing was sent, and no server was asked (dry run).")
 		return nil
 	}
+	if o.flags.newTokenOutput == "" && o.given == "" && o.flags.dryRun == dryRunNone {
+		if err := o.env.refuseLostOutput(); err != nil {
+			return err
+		}
+	}
 	delivery, err := o.env.newDelivery(flagNewTokenOutput, o.flags.newTokenOutput, o.flags.dryRun != dryRunNone)
 	if err != nil {
 		return err

@@ -609,6 +609,8 @@ func TestRotateNoticesBeforeItSendsAnythingThatTheTokenCannotBeWritten(t *testin
 	got.wants(t, 1, "", "could not be written out: broken pipe")
 	got = call{cluster: r.cluster, stdout: closedOutput{}, args: r.args()}.run(t)
 	got.wants(t, 1, "", "could not be written out: file already closed")
+	got = call{cluster: r.cluster, lost: true, args: r.args()}.run(t)
+	got.wants(t, 1, "", "could not be written out: standard output is closed")
 	existing := writeFile(t, "existing", "precious")
 	r.rotate(t, "--new-token-output", existing).wants(t, 1, "", "--new-token-output: "+existing+" exists already")
 	r.rotate(t, "--new-token-output", filepath.Join(t.TempDir(), "no", "such")).wants(t, 1, "", "--new-token-output: ")
