@@ -22,12 +22,10 @@ type Ref struct {
 	secret token.Secret
 }
 
-// RefTo returns the Ref to a token that the store has returned.
-func RefTo(t *Token) Ref { return Ref{SecretName: t.SecretName} }
-
-// String names the token by its id, or by its Secret where the name has none.
+// String names the token by its id, or by its Secret where the name has none,
+// so that ParseRef reads it again.
 func (r Ref) String() string {
-	if id, ok := strings.CutPrefix(r.SecretName, bootstrapapi.BootstrapTokenSecretPrefix); ok {
+	if id, ok := strings.CutPrefix(r.SecretName, bootstrapapi.BootstrapTokenSecretPrefix); ok && token.IsID(id) {
 		return id
 	}
 	return "secret/" + r.SecretName
@@ -65,7 +63,7 @@ func ParseRef(s string) (Ref, error) {
 	case t.Type() == token.Bootstrap:
 		return Ref{SecretName: SecretName(t.ID), secret: t.Secret}, nil
 	case t.Type() == token.Password:
-		return Ref{}, errors.New("it is neither a token id, nor <id>.<secret>, a K10 token, or the name of a token's Secret")
+		return Ref{}, errors.New("it is neither a token id, nor <id>.<secret>, a K10 token, bootstrap-token-<id>, or secret/<name>")
 	}
 	return Ref{}, fmt.Errorf("it is the %s token, which is no Secret in the cluster: this command takes bootstrap tokens", t.Type())
 }

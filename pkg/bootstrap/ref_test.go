@@ -18,7 +18,7 @@ func TestParseRef(t *testing.T) {
 		"K10::abcdef." + secretPart:               {"bootstrap-token-abcdef", "abcdef"},
 		"bootstrap-token-abcdef":                  {"bootstrap-token-abcdef", "abcdef"},
 		"secret/bootstrap-token-abcdef":           {"bootstrap-token-abcdef", "abcdef"},
-		"secret/bootstrap-token-odd":              {"bootstrap-token-odd", "odd"},
+		"secret/bootstrap-token-odd":              {"bootstrap-token-odd", "secret/bootstrap-token-odd"},
 		"secret/something.else":                   {"something.else", "secret/something.else"},
 	} {
 		got, err := bootstrap.ParseRef(in)

@@ -62,6 +62,10 @@ const (
 	tries      = 6
 	firstPause = 100 * time.Millisecond
 
+	// unansweredInARow is after how many requests in a row without an answer no
+	// further is begun: as many as are under way at once by default.
+	unansweredInARow = DefaultParallel
+
 	// repeatFor is how long after the first lost answer a change is still asked
 	// for again.
 	repeatFor = 10 * time.Second
@@ -116,7 +120,7 @@ func (e *UncertainError) Unwrap() error { return e.Err }
 
 // Create writes a token that has its id and secret. It makes one request, so
 // that a token with the same id is never overwritten: that is an AlreadyExists
-// error. After an *UncertainError the token may exist; Undo tells and mends.
+// error. After an *UncertainError the token may exist; UndoAll tells and mends.
 func (s *Store) Create(ctx context.Context, t *Token) error {
 	var created *corev1.Secret
 	sent, err := write(ctx, func(ctx context.Context) (err error) {
@@ -192,23 +196,18 @@ func (s *Store) CreateAll(ctx context.Context, tokens []*Token, random io.Reader
 	})
 }
 
-// ErrUnseen is what Undo returns for a token whose creation was never answered
+// ErrUnseen is what UndoAll returns for a token whose creation was never answered
 // and that the cluster has not come to have while it was looked for: only a
 // request that is still held up on its way could make it.
 var ErrUnseen = errors.New("the request to create it was not answered, and the cluster does not have it")
 
-// Undo removes a token that was just created, or that may have been. It
-// removes nothing else: the Secret must be the one that Create made, or, where
-// that is not known, hold the same data to the byte. That somebody else has
-// removed it is no error. It does its work even when the context is cancelled
+// UndoAll removes tokens that were just created, or that may have been, several
+// at a time. It removes nothing else: a Secret must be the one that Create made,
+// or, where that is not known, hold the same data to the byte. That somebody else
+// has removed it is no error. It does its work even when the context is cancelled
 // already, and gives up when the server has not helped for as long as patience;
-// after an interrupt that is no more than the grace of a write.
-func (s *Store) Undo(ctx context.Context, t *Token, patience time.Duration) error {
-	return s.UndoAll(ctx, []*Token{t}, patience)[0]
-}
-
-// UndoAll is Undo for several tokens at a time. It returns an error for each,
-// in their order.
+// after an interrupt that is no more than the grace of a write. It returns an
+// error for each token, in their order.
 func (s *Store) UndoAll(ctx context.Context, tokens []*Token, patience time.Duration) []error {
 	wait := func() time.Duration {
 		if ctx.Err() != nil {
@@ -588,9 +587,8 @@ func (s *Store) ExtendAll(ctx context.Context, refs []Ref, end End) ([]*Token, [
 }
 
 // each calls do for 0 to n-1, several at a time, and returns what they
-// returned. It calls no further once the context is done, nor where as many in
-// a row as are under way at once got no answer: the rest would fare no better,
-// and each may take long. step, where there is one, is told after each how many
+// returned. It calls no further once the context is done, nor after
+// unansweredInARow: the rest would fare no better, and each may take long. step, where there is one, is told after each how many
 // are done, one call at a time.
 func (s *Store) each(ctx context.Context, n int, step func(done int), do func(i int) error) []error {
 	errs := make([]error, n)
@@ -613,7 +611,7 @@ func (s *Store) each(ctx context.Context, n int, step func(done int), do func(i 
 				counting.Lock()
 				if isAnswered(errs[i]) {
 					unanswered = 0
-				} else if unanswered++; unanswered == s.parallel {
+				} else if unanswered++; unanswered == unansweredInARow {
 					givenUp.Store(untried(errs[i]))
 				}
 				done++

@@ -134,6 +134,11 @@ func unavailable(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
+// undo is UndoAll for one token.
+func undo(ctx context.Context, store *bootstrap.Store, t *bootstrap.Token, patience time.Duration) error {
+	return store.UndoAll(ctx, []*bootstrap.Token{t}, patience)[0]
+}
+
 func TestCreateSendsOneRequest(t *testing.T) {
 	api, store := newStore(t)
 	tok := newToken("abcdef")
@@ -184,7 +189,7 @@ func TestDryRunIsAskedOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ghijkl := find(t, store, "ghijkl")
-	if _, err := dry.Extend(t.Context(), bootstrap.RefTo(ghijkl), at(now)); err != nil {
+	if _, err := dry.Extend(t.Context(), bootstrap.Ref{SecretName: ghijkl.SecretName}, at(now)); err != nil {
 		t.Fatal(err)
 	}
 	if err := dry.Delete(t.Context(), ghijkl); err != nil {
@@ -358,7 +363,7 @@ func TestCreateKnowsItsOwnTokenAgain(t *testing.T) {
 			if tok.ID != "aaaaaa" || tok.SecretName != "bootstrap-token-aaaaaa" {
 				t.Errorf("it is taken for %v in Secret %q", tok.ID, tok.SecretName)
 			}
-			if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+			if err := undo(t.Context(), store, tok, time.Minute); err != nil {
 				t.Error(err)
 			}
 			wantNames(t, api)
@@ -429,6 +434,27 @@ func TestManyRequestsEndWhereNoneIsAnswered(t *testing.T) {
 	}
 	if n := len(api.Requests()); uncertain != n || untried != len(tokens)-n || n >= 3*bootstrap.DefaultParallel {
 		t.Errorf("%d requests, %d uncertain and %d untried", n, uncertain, untried)
+	}
+}
+
+func TestOneFailureEndsNothing(t *testing.T) {
+	api, store := newStore(t)
+	var writes atomic.Int64
+	api.Handle(func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+		if req.Method != http.MethodPost || writes.Add(1) != 2 {
+			return false
+		}
+		apitest.Fail(w, req, apierrors.NewInternalError(errors.New("failed calling webhook")))
+		return true
+	})
+	tokens := make([]*bootstrap.Token, 20)
+	for i := range tokens {
+		tokens[i] = newToken(fmt.Sprintf("abcd%02d", i))
+	}
+	errs := store.WithParallel(1).CreateAll(t.Context(), tokens, nil, nil)
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(failed) != 1 || len(api.Names()) != 19 {
+		t.Errorf("%d tokens were made, errors %v", len(api.Names()), failed)
 	}
 }
 
@@ -533,7 +559,7 @@ func TestUndoRemovesWhatCreateMade(t *testing.T) {
 	created := api.Secret("bootstrap-token-abcdef")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Undo(ctx, tok, time.Minute); err != nil {
+	if err := undo(ctx, store, tok, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	wantNames(t, api, "ghijkl")
@@ -544,7 +570,7 @@ func TestUndoRemovesWhatCreateMade(t *testing.T) {
 	if p := options.Preconditions; p == nil || p.UID == nil || *p.UID != created.UID {
 		t.Errorf("preconditions %v, want the Secret's UID", p)
 	}
-	if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+	if err := undo(t.Context(), store, tok, time.Minute); err != nil {
 		t.Errorf("there is none any more, which is no error: %v", err)
 	}
 }
@@ -564,7 +590,7 @@ func TestUndoRemovesNothingElse(t *testing.T) {
 		t.Run("after an uncertain create: "+name, func(t *testing.T) {
 			api, store := newStore(t)
 			api.Put(other)
-			if err := store.Undo(t.Context(), newToken("abcdef"), time.Minute); err != nil {
+			if err := undo(t.Context(), store, newToken("abcdef"), time.Minute); err != nil {
 				t.Error(err)
 			}
 			wantNames(t, api, "abcdef")
@@ -579,7 +605,7 @@ func TestUndoRemovesNothingElse(t *testing.T) {
 		}
 		api.Remove("bootstrap-token-abcdef")
 		putTokens(api, "abcdef")
-		if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+		if err := undo(t.Context(), store, tok, time.Minute); err != nil {
 			t.Error(err)
 		}
 		wantNames(t, api, "abcdef")
@@ -616,7 +642,7 @@ func TestUndoAfterAnUncertainCreate(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := store.Undo(ctx, tok, time.Minute); !errors.Is(err, test.want) {
+			if err := undo(ctx, store, tok, time.Minute); !errors.Is(err, test.want) {
 				t.Errorf("error %v, want %v", err, test.want)
 			}
 			wantNames(t, api)
@@ -635,7 +661,7 @@ func TestUndoTriesAgain(t *testing.T) {
 		apitest.Fail(w, req, apierrors.NewInternalError(errors.New("starting")))
 		return true
 	}, carriedOut(api, cut)))
-	if err := store.Undo(t.Context(), tok, time.Minute); err != nil {
+	if err := undo(t.Context(), store, tok, time.Minute); err != nil {
 		t.Error(err)
 	}
 	wantNames(t, api)
@@ -654,7 +680,7 @@ func TestUndoIsLessPatientAfterAnInterrupt(t *testing.T) {
 	})
 	undo := func(ctx context.Context) time.Duration {
 		start := time.Now()
-		if err := store.Undo(ctx, newToken("abcdef"), time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+		if err := undo(ctx, store, newToken("abcdef"), time.Hour); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
 		return time.Since(start)
@@ -698,7 +724,7 @@ func TestUndoIsBoundedInTime(t *testing.T) {
 		return true
 	})
 	defer close(stop)
-	if err := store.Undo(t.Context(), newToken("abcdef"), time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+	if err := undo(t.Context(), store, newToken("abcdef"), time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 	}
 }

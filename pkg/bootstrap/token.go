@@ -206,6 +206,6 @@ func FromSecret(secret *corev1.Secret) *Token {
 		}
 	}
 	// The name is the handle of a Secret, so it wins where they disagree.
-	t.ID = strings.TrimPrefix(secret.Name, bootstrapapi.BootstrapTokenSecretPrefix)
+	t.ID = Ref{SecretName: secret.Name}.String()
 	return t
 }

@@ -3,7 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/version"
@@ -65,8 +65,8 @@ func FetchVersion(ctx context.Context, client rest.Interface) (Version, error) {
 		return Version{}, err
 	}
 	var info version.Info
-	if err := json.Unmarshal(body, &info); err != nil {
-		return Version{}, fmt.Errorf("the server's answer to /version is not JSON: is it a Kubernetes API server? %w", err)
+	if err := json.Unmarshal(body, &info); err != nil || info.GitVersion == "" {
+		return Version{}, errors.New("the server's answer to /version names no version: is it a Kubernetes API server?")
 	}
 	return Version{GitVersion: info.GitVersion}, nil
 }

@@ -73,7 +73,8 @@ func TestFetchVersionFails(t *testing.T) {
 		"forbidden":      {fail(apierrors.NewForbidden(configMaps, "", errors.New("no"))), apierrors.IsForbidden},
 		"a page of HTML": {reply("<html>"), func(err error) bool { return strings.Contains(err.Error(), "is it a Kubernetes API server") }},
 		"nothing":        {reply(""), func(err error) bool { return strings.Contains(err.Error(), "is it a Kubernetes API server") }},
-		"JSON of a list": {reply("[]"), func(err error) bool { return strings.Contains(err.Error(), "is not JSON") }},
+		"JSON of a list": {reply("[]"), func(err error) bool { return strings.Contains(err.Error(), "is it a Kubernetes API server") }},
+		"other JSON":     {reply("{}"), func(err error) bool { return strings.Contains(err.Error(), "is it a Kubernetes API server") }},
 	} {
 		api := apitest.New(t)
 		api.Handle(test.hook)

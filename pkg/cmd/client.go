@@ -30,6 +30,8 @@ type clientFlags struct {
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
 	userExtra  []string
+
+	disableCompression bool
 }
 
 func newClientFlags(env *Env) *clientFlags {
@@ -45,11 +47,15 @@ func (f *clientFlags) addFlags(flags *pflag.FlagSet) {
 	names.AuthOverrideFlags.ImpersonateUID.Description = "UID to impersonate for the operation."
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
 	names.ClusterOverrideFlags.TLSServerName.Description = "Server name to use for server certificate validation. If it is not provided, the hostname used to contact the server is used"
-	// Compressing costs the server more than a local network takes for the
-	// rest, and lists of less than 128 KiB are never compressed.
-	names.ClusterOverrideFlags.DisableCompression.Default = "true"
+	// A default of its own would make every configuration differ from the
+	// defaults, and those alone give way to a Pod's own.
+	compression := names.ClusterOverrideFlags.DisableCompression
+	names.ClusterOverrideFlags.DisableCompression = clientcmd.FlagInfo{}
 	names.ClusterOverrideFlags.ProxyURL.Description = "Proxy URL to use for requests to the API server"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
+	// Compressing costs the server more than a local network takes for the
+	// rest, and lists of less than 128 KiB are never compressed.
+	flags.BoolVar(&f.disableCompression, compression.LongName, true, compression.Description)
 	flags.StringVar(&f.kubeconfig, clientcmd.RecommendedConfigPathFlag, "", "Path to the kubeconfig file to use for CLI requests.")
 	flags.StringArrayVar(&f.userExtra, "as-user-extra", nil, "User extras to impersonate for the operation, this flag can be repeated to specify multiple values for the same key.")
 }
@@ -98,6 +104,7 @@ func (f *clientFlags) connect() (*connection, error) {
 	// The store bounds how many requests are under way; the server's own word
 	// (429, Retry-After) bounds how many a second.
 	config.QPS = -1
+	config.DisableCompression = f.disableCompression
 	config.WarningHandler = printableWarnings{rest.NewWarningWriter(f.env.ErrOut, rest.WarningWriterOptions{
 		Deduplicate: true,
 		Color:       printers.AllowsColorOutput(f.env.ErrOut),

@@ -13,7 +13,6 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 const (
@@ -161,9 +160,9 @@ func completeTokens(client *clientFlags) cobra.CompletionFunc {
 		}
 		var offers []string
 		err = conn.tokens().List(ctx, bootstrap.AllAtOnce, func(t *bootstrap.Token) error {
-			if handle := handle(t); strings.HasPrefix(handle, toComplete) && !named[t.SecretName] {
+			if strings.HasPrefix(t.ID, toComplete) && !named[t.SecretName] {
 				ttl, _ := lifetime(t, conn.clock.Now())
-				offers = append(offers, cobra.CompletionWithDesc(handle, fmt.Sprintf("%s, %s", ttl, orNone(t.Description))))
+				offers = append(offers, cobra.CompletionWithDesc(t.ID, fmt.Sprintf("%s, %s", ttl, orNone(t.Description))))
 			}
 			return nil
 		})
@@ -172,15 +171,6 @@ func completeTokens(client *clientFlags) cobra.CompletionFunc {
 		}
 		return offers, cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-// handle is the short word that commands take for a token: its id, or the name
-// of its Secret where that holds none.
-func handle(t *bootstrap.Token) string {
-	if token.IsID(t.ID) && t.SecretName == bootstrap.SecretName(t.ID) {
-		return t.ID
-	}
-	return "secret/" + t.SecretName
 }
 
 // must is for registrations that fail only where this program is wrong.

@@ -61,7 +61,7 @@ func newDeleteCommand(env *Env, client *clientFlags) *cobra.Command {
 	f.BoolVar(&flags.expired, "expired", false, "Delete the tokens that have expired.")
 	f.BoolVar(&flags.all, "all", false, "Delete all bootstrap tokens.")
 	f.BoolVarP(&flags.yes, "yes", "y", false, "Do not ask before --all.")
-	f.BoolVar(&flags.ignoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete.`)
+	f.BoolVar(&flags.ignoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete, as --all and --expired always do.`)
 	f.StringVarP(&flags.output, "output", "o", "", "Output format: name, or none for a sentence a token.")
 	flags.dryRun.addFlags(cmd)
 	flags.parallel.addFlags(cmd)
@@ -85,15 +85,17 @@ type deleteOptions struct {
 
 func (f *deleteFlags) toOptions(env *Env, args []string) (*deleteOptions, error) {
 	o := &deleteOptions{
-		env:            env,
-		client:         f.client,
-		dryRun:         f.dryRun,
-		parallel:       f.parallel,
-		names:          f.output == formatName,
-		expired:        f.expired,
-		all:            f.all,
-		yes:            f.yes,
-		ignoreNotFound: f.ignoreNotFound,
+		env:      env,
+		client:   f.client,
+		dryRun:   f.dryRun,
+		parallel: f.parallel,
+		names:    f.output == formatName,
+		expired:  f.expired,
+		all:      f.all,
+		yes:      f.yes,
+		// Of tokens that nobody has named, one that is gone by now is as it
+		// should be: K3s removes an expired one within a second.
+		ignoreNotFound: f.ignoreNotFound || f.all || f.expired,
 	}
 	ways := 0
 	for _, chosen := range []bool{len(args) > 0, f.expired, f.all} {

@@ -116,6 +116,26 @@ func TestDeleteIgnoresWhatIsNotThereWhereAsked(t *testing.T) {
 	c.run(t, "delete", "abcdef", "--ignore-not-found").wants(t, 0, "", "")
 }
 
+func TestDeleteOfAllDoesNotMindWhatGoesAwayByItself(t *testing.T) {
+	for _, which := range []string{"--all", "--expired"} {
+		c := newCluster(t)
+		for _, id := range []string{"abcdef", "ghijkl"} {
+			c.put(id, func(s *corev1.Secret) { s.Data["expiration"] = []byte("2020-01-01T00:00:00Z") })
+		}
+		// K3s removes an expired token in the middle.
+		c.Handle(func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+			if req.Method == http.MethodDelete {
+				c.Remove("bootstrap-token-abcdef")
+			}
+			return false
+		})
+		got := c.run(t, "delete", which, "--yes", "--parallel=1")
+		if got.code != 0 || got.out != "bootstrap token \"ghijkl\" deleted\n" || got.stderr != "" {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", which, got.code, got.out, got.stderr)
+		}
+	}
+}
+
 func TestDeleteDoesNothingWithHalfAList(t *testing.T) {
 	c := newCluster(t)
 	c.put("abcdef", nil)

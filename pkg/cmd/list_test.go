@@ -48,6 +48,20 @@ func zoo(t *testing.T) *cluster {
 	return c
 }
 
+// TestTheListNamesEachTokenAsDeleteTakesIt has a stale Secret whose name is the
+// id of a good token.
+func TestTheListNamesEachTokenAsDeleteTakesIt(t *testing.T) {
+	c := newCluster(t)
+	c.put("abcdef", nil)
+	c.put("ghijkl", func(s *corev1.Secret) { s.Name = "abcdef" })
+	got := c.run(t, "list", "-o", `jsonpath={range .items[?(@.status=="Invalid")]}{.id}{end}`)
+	if got.code != 0 || got.out != "secret/abcdef" {
+		t.Fatalf("exit code %d, stdout %q", got.code, got.out)
+	}
+	call{cluster: c, stdin: got.out, args: []string{"delete", "-"}}.run(t).wants(t, 0, `"secret/abcdef" deleted`, "")
+	c.holds(t, "abcdef")
+}
+
 func TestListTable(t *testing.T) {
 	const (
 		table = `

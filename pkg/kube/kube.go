@@ -99,12 +99,17 @@ func (r Resource[T, P]) Patch(ctx context.Context, name string, kind types.Patch
 
 // Delete removes an object.
 func (r Resource[T, P]) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
-	return r.path(r.client.RESTClient.Delete().Name(name).Body(&opts)).Do(ctx).Error()
+	// The answer is a Status, or the object as it was.
+	_, err := r.path(r.client.RESTClient.Delete().Name(name).Body(&opts)).Do(ctx).Get()
+	return err
 }
 
 func (r Resource[T, P]) one(ctx context.Context, request *rest.Request, opts runtime.Object) (P, error) {
 	result := P(new(T))
 	err := r.path(request).VersionedParams(opts, r.client.parameters).Do(ctx).Into(result)
+	if err == nil && result.GetName() == "" {
+		err = errMalformed
+	}
 	return result, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -56,7 +57,7 @@ const (
 // How a field's tag tells what it holds.
 const wireType, varint, lengthDelimited = 7, 0, 2
 
-var errMalformed = errors.New("the server's answer is not a list of the Kubernetes API: is it a Kubernetes API server?")
+var errMalformed = errors.New("the server's answer is not that of a Kubernetes API server: is there a proxy in between?")
 
 // readList reads a list. Servers that do not know protobuf answer with JSON.
 func readList[T any, P object[T]](in *bufio.Reader, visit func(P) error) (meta metav1.ListMeta, err error) {
@@ -202,6 +203,7 @@ func unexpected(err error) error {
 
 func readJSON[T any, P object[T]](in io.Reader, visit func(P) error) (metav1.ListMeta, error) {
 	var list struct {
+		Kind     string          `json:"kind"`
 		Metadata metav1.ListMeta `json:"metadata"`
 		Items    []T             `json:"items"`
 	}
@@ -211,6 +213,9 @@ func readJSON[T any, P object[T]](in io.Reader, visit func(P) error) (metav1.Lis
 			err = errMalformed
 		}
 		return metav1.ListMeta{}, unexpected(err)
+	}
+	if !strings.HasSuffix(list.Kind, "List") {
+		return metav1.ListMeta{}, errMalformed
 	}
 	for i := range list.Items {
 		if err := visit(&list.Items[i]); err != nil {

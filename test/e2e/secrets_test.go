@@ -212,7 +212,7 @@ func TestNoSecretIsShownByAnyCommand(t *testing.T) {
 	s.secrets["most of the bootstrap token's secret"] = known[:13]
 
 	// Three ways to log in: with a key, with a token, and with a program.
-	bearer := adminToken(t, server)
+	bearer := adminToken(t, server, "spied")
 	s.secrets["the kubeconfig's token"] = bearer
 	_, signature, _ := strings.Cut(bearer[strings.Index(bearer, ".")+1:], ".")
 	s.secrets["the signature of the kubeconfig's token"] = signature
@@ -336,19 +336,19 @@ func hashOf(text string) string {
 	return "no hash"
 }
 
-// adminToken makes a ServiceAccount that may do all, and returns a token of it.
-func adminToken(t *testing.T, server *k3stest.Server) string {
+// adminToken makes a ServiceAccount of that name that may do all, and returns a token of it.
+func adminToken(t *testing.T, server *k3stest.Server, name string) string {
 	t.Helper()
 	for path, object := range map[string]string{
-		"/api/v1/namespaces/kube-system/serviceaccounts": `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"spied"}}`,
-		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings": `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"spied"},
-			"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"ServiceAccount","name":"spied","namespace":"kube-system"}]}`,
+		"/api/v1/namespaces/kube-system/serviceaccounts": `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"` + name + `"}}`,
+		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings": `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"` + name + `"},
+			"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"ServiceAccount","name":"` + name + `","namespace":"kube-system"}]}`,
 	} {
 		if _, err := call(server, http.MethodPost, path, "application/json", []byte(object)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	answer, err := call(server, http.MethodPost, "/api/v1/namespaces/kube-system/serviceaccounts/spied/token", "application/json",
+	answer, err := call(server, http.MethodPost, "/api/v1/namespaces/kube-system/serviceaccounts/"+name+"/token", "application/json",
 		[]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":3600}}`))
 	if err != nil {
 		t.Fatal(err)
