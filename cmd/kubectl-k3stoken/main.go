@@ -36,7 +36,7 @@ func run() int {
 	defer cancel()
 	// A reader that goes away must not end the process before it has removed a
 	// token that nobody has seen: the write fails instead.
-	ignoreBrokenPipes()
+	surviveBrokenPipes()
 	// Collecting garbage twice as often takes long lists a fifth less memory, and
 	// no time that could be measured (docs/performance.md).
 	if os.Getenv("GOGC") == "" {
@@ -61,9 +61,10 @@ func run() int {
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
-		signal.Notify(signals, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // as nohup has it, or a shell for what it starts in the background
+			signal.Notify(signals, s)
+		}
 	}
 	go func() {
 		select {

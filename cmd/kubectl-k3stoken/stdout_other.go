@@ -2,6 +2,6 @@
 
 package main
 
-func ignoreBrokenPipes() {}
+func surviveBrokenPipes() {}
 
 func stdoutMayBeClosed() bool { return false }

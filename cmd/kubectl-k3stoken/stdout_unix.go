@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
+// surviveBrokenPipes has a write to a pipe fail that nobody reads. The signal is
+// caught and not ignored, since a kubeconfig's login program would inherit that.
+func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // stdoutMayBeClosed tells whether the caller may have closed the standard
 // output. Go's runtime then has opened /dev/null for reading and writing in its

@@ -36,6 +36,9 @@ const (
 
 const aboutRotation = "The server token is being rotated. kubectl k3s-token rotate left this record; kubectl k3s-token verify --all-servers removes it once every server answers to the new token. It holds no secret."
 
+// lookBound is how long it may take to find out what became of a write.
+const lookBound = 5 * time.Second
+
 // markSalt is how many random bytes a mark has.
 const markSalt = 16
 
@@ -193,6 +196,13 @@ func (s *RotationStore) write(ctx context.Context, r Rotation, previous *Rotatio
 		configMap.UID, configMap.ResourceVersion = previous.uid, previous.version
 		configMap, err = s.client.Update(ctx, configMap, metav1.UpdateOptions{DryRun: tries})
 	}
+	if err != nil && !dryRun {
+		// The answer may be lost, or that to a request which the client has
+		// repeated: the record itself tells whether it is there.
+		if found := s.look(ctx); found != nil && found.Mark == r.Mark && found.State == r.State {
+			return found, nil
+		}
+	}
 	if apierrors.IsAlreadyExists(err) || previous != nil && (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) {
 		return nil, &RotationConflictError{}
 	}
@@ -200,6 +210,17 @@ func (s *RotationStore) write(ctx context.Context, r Rotation, previous *Rotatio
 		return nil, err
 	}
 	return newRotation(configMap), nil
+}
+
+// look is Get for when something has gone wrong, and takes its own time.
+func (s *RotationStore) look(ctx context.Context) *Rotation {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookBound)
+	defer cancel()
+	found, err := s.Get(ctx)
+	if err != nil {
+		return nil
+	}
+	return found
 }
 
 func (r *Rotation) configMap() *corev1.ConfigMap {

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,7 +143,7 @@ func (f *createFlags) toOptions(cmd *cobra.Command, env *Env, args []string) (*c
 			Usages:      dedupe(f.usages),
 		},
 	}
-	if err := refuseEmpty(cmd, "ca-file", "output-file", "url"); err != nil {
+	if err := refuseEmpty(cmd, "ca-file", "output-file", "url", "print-join-command"); err != nil {
 		return nil, err
 	}
 	var err error
@@ -218,8 +219,13 @@ func (o *createOptions) run(ctx context.Context) error {
 		return err
 	}
 	// A template that does not fit the token is found out now.
-	if _, err := o.print(facts, o.samples(tokens)); err != nil {
+	samples := o.samples(tokens)
+	sample, err := o.print(facts, samples)
+	if err != nil {
 		return err
+	}
+	if o.token.ID == "" && !bytes.Contains(sample, []byte(samples[0].Token.Secret.Reveal())) {
+		o.env.warn("--output=%s leaves out the token's secret, which is not shown again: add .token to it", o.output.format)
 	}
 	if o.file == "" && o.token.ID == "" && o.dryRun == dryRunNone {
 		if err := o.env.refuseLostOutput(); err != nil {

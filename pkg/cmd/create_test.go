@@ -207,6 +207,8 @@ func TestCreateWritesNothingWhereItCannotPrint(t *testing.T) {
 		"template beyond the end":  {nil, []string{"-o", "go-template={{slice .token 0 1000}}"}, "error executing template"},
 		"jsonpath that fails":      {nil, []string{"-o", "jsonpath={.nothing}", "--allow-missing-template-keys=false"}, "nothing is not found"},
 		"file that exists":         {nil, []string{"--output-file", writeFile(t, "exists", "")}, "exists already: name a new file"},
+		"standard output as file":  {nil, []string{"--output-file", "-"}, `"-" is no file`},
+		"empty kind of join":       {nil, []string{"--print-join-command="}, "--print-join-command is empty"},
 		"folder that does not":     {nil, []string{"--output-file", filepath.Join(t.TempDir(), "missing", "file")}, "--output-file: "},
 		"a folder instead of file": {nil, []string{"--output-file", t.TempDir()}, "exists already"},
 	} {
@@ -497,6 +499,20 @@ func TestCreateWarns(t *testing.T) {
 				t.Error("there is no token")
 			}
 		})
+	}
+}
+
+func TestCreateWarnsOfASecretThatNobodySees(t *testing.T) {
+	for _, format := range []string{"name", "jsonpath={.id}"} {
+		got := newCluster(t).run(t, "create", "-o", format)
+		if got.code != 0 || !strings.HasPrefix(got.stderr, "Warning: --output="+format+" leaves out the token's secret") {
+			t.Errorf("%s: exit code %d, stderr %s", format, got.code, got.stderr)
+		}
+	}
+	for _, args := range [][]string{{given, "-o", "name"}, {"-o", "jsonpath={.token}"}, {"-o", "json"}} {
+		if got := newCluster(t).run(t, append([]string{"create"}, args...)...); got.code != 0 || got.stderr != "" {
+			t.Errorf("%v: exit code %d, stderr %s", args[len(args)-1], got.code, got.stderr)
+		}
 	}
 }
 

@@ -36,6 +36,9 @@ func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
 		}
 		return d, nil
 	}
+	if name == "-" {
+		return nil, d.failed(errors.New(`"-" is no file: leave the flag out for standard output`))
+	}
 	if _, err := os.Lstat(name); err == nil {
 		return nil, d.exists()
 	}

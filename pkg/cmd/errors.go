@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 // rbacDoc is where the permissions that each command needs are written down.
@@ -35,6 +37,22 @@ func report(err error) []string {
 		}
 	}
 	return lines
+}
+
+// withoutSecrets takes out of a message what it may repeat of the command line or
+// a kubeconfig, and must not: a token that stands where something else was
+// wanted, and the password of a proxy's address.
+func withoutSecrets(message string, args []string) string {
+	for _, arg := range args {
+		value := strings.TrimLeft(arg, "-")
+		if _, after, ok := strings.Cut(arg, "="); ok && value != arg {
+			value = after
+		}
+		if t, err := token.Parse(value); err == nil && t.Type() != token.Password {
+			message = strings.ReplaceAll(message, value, "<not shown, as it is a token>")
+		}
+	}
+	return regexp.MustCompile(`://[^/\s"]*@`).ReplaceAllString(message, "://<not shown>@")
 }
 
 // flatten takes joined errors apart.

@@ -16,13 +16,20 @@ import (
 // maxInput bounds what is read from standard input and token files, in bytes.
 const maxInput = 16 << 20
 
-// readLimited reads all there is, up to maxInput.
+// readLimited reads all there is, up to maxInput, as text. Windows editors begin
+// that with a byte order mark.
 func readLimited(r io.Reader) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxInput+1))
-	if err == nil && len(b) > maxInput {
-		err = fmt.Errorf("more than %d bytes of input", maxInput)
+	switch s := string(b); {
+	case err != nil:
+		return "", err
+	case len(b) > maxInput:
+		return "", fmt.Errorf("more than %d bytes of input", maxInput)
+	case strings.HasPrefix(s, "\xff\xfe"), strings.HasPrefix(s, "\xfe\xff"):
+		return "", errors.New("it is text in UTF-16, as PowerShell 5 writes it: save it as UTF-8")
+	default:
+		return strings.TrimPrefix(s, "\ufeff"), nil
 	}
-	return string(b), err
 }
 
 // refuseEmpty refuses flags that are given without a value, as happens where a
@@ -67,6 +74,9 @@ func (e *Env) readToken(arg string) (string, error) {
 
 // readTokenFile returns the token that a file holds.
 func readTokenFile(name string) (string, error) {
+	if name == "-" {
+		return "", errors.New(`"-" is no file: to read a token from standard input, give "-" as the TOKEN itself`)
+	}
 	file, err := os.Open(name) //nolint:gosec // reading the file that the user names is the point
 	if err != nil {
 		return "", err
@@ -79,10 +89,11 @@ func readTokenFile(name string) (string, error) {
 	return oneLine(content, name)
 }
 
-// oneLine takes off the line end that editors, echo and K3s's own token file
-// put behind a token.
+// oneLine takes off the white space around a token, such as the line end that
+// editors and echo put behind it, as K3s does with its --token-file (ReadFile in
+// its pkg/util).
 func oneLine(content, source string) (string, error) {
-	line := strings.TrimRight(content, "\r\n")
+	line := strings.TrimSpace(content)
 	switch {
 	case line == "":
 		return "", fmt.Errorf("%s is empty: it should hold a token", source)

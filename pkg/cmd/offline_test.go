@@ -272,11 +272,42 @@ func TestUnknownCommandsAreNotRepeatedWhereTheyMayBeTokens(t *testing.T) {
 		got.wants(t, 1, "", "error: unknown command for")
 		got.hides(t, secret)
 	}
+	offline(t, "hunter2hunter2").wants(t, 1, "", `error: unknown command for "kubectl k3s-token"`)
 	for _, verb := range []string{"list", "version", "generate"} {
 		got := offline(t, verb, given)
 		got.wants(t, 1, "", "takes no arguments")
 		got.hides(t, secretPart)
 	}
+}
+
+func TestASecretInTheWrongPlaceIsNotRepeated(t *testing.T) {
+	secure := "K10" + someHash + "::server:" + secretPart
+	for _, args := range [][]string{
+		{"inspect", "-" + secure}, {"verify", "-k" + secretPart}, {"generate", "--count", secure}, {"generate", "--count=" + given},
+		{"create", "--ttl", given}, {"create", "--expires-at=" + given}, {"create", "--token-format", secure}, {"create", "--usages", given},
+		{"list", "--sort-by", secure}, {"list", "-o", given}, {"list", "--" + secure}, {"generate", "--type", given}, {"list", "--proxy-url", "http://user:p%zz" + secretPart + "@proxy:3128"},
+	} {
+		got := offline(t, args...)
+		got.wants(t, 1, "", "error: ")
+		got.hides(t, secretPart)
+	}
+	offline(t, "list", "-K").wants(t, 1, "", `error: unknown shorthand flag: "K"`)
+}
+
+func TestATokenIsReadAsEditorsWriteIt(t *testing.T) {
+	for name, content := range map[string]string{
+		"as it is":          given,
+		"a byte order mark": "\ufeff" + given + "\r\n",
+		"spaces":            " " + given + " \n\n",
+	} {
+		call{args: []string{"inspect", "-"}, stdin: content}.run(t).wants(t, 0, "Type:        bootstrap token\n", "")
+		if got := offline(t, "inspect", "--token-file", writeFile(t, "token", content)); got.code != 0 {
+			t.Errorf("%s: exit code %d, stderr %s", name, got.code, got.stderr)
+		}
+	}
+	got := call{args: []string{"inspect", "-"}, stdin: "\xff\xfeK\x001\x000\x00"}.run(t)
+	got.wants(t, 1, "", "UTF-16")
+	offline(t, "inspect", "--token-file", "-").wants(t, 1, "", `error: "-" is no file`)
 }
 
 func TestSecretsComeFromStdinOnlyWithinReason(t *testing.T) {

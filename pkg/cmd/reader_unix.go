@@ -22,5 +22,5 @@ func readerIsGone(w io.Writer) bool {
 	}
 	fds := []unix.PollFd{{Fd: int32(file.Fd()), Events: unix.POLLOUT}} //nolint:gosec // descriptors are small
 	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 }

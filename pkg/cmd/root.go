@@ -2,12 +2,14 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/kubectl/pkg/util/templates"
 )
 
@@ -31,6 +33,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 		return 0
 	}
 	for _, message := range report(err) {
+		message = withoutSecrets(message, args[1:])
 		for line := range strings.Lines(message) {
 			env.note("%s", strings.TrimSuffix(line, "\n"))
 		}
@@ -104,6 +107,7 @@ func NewCommand(env *Env) *cobra.Command {
 	groups.Add(root)
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
 	showPluginName(root)
+	hideMistypedSecrets(root)
 	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about any command", Hidden: true, Run: func(cmd *cobra.Command, args []string) {
 		if about, _, err := root.Find(args); err == nil {
 			cmd = about
@@ -133,15 +137,26 @@ func showPluginName(root *cobra.Command) {
 	})
 }
 
+// hideMistypedSecrets keeps errors about flags from repeating a secret that
+// begins with a dash.
+func hideMistypedSecrets(root *cobra.Command) {
+	explain := root.FlagErrorFunc()
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
+			err = fmt.Errorf("unknown shorthand flag: %q", unknown.GetSpecifiedName())
+		}
+		return explain(cmd, err)
+	})
+}
+
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	message := fmt.Sprintf("unknown command for %q", cmd.CommandPath())
-	if len(args[0]) <= 16 && !strings.ContainsAny(args[0], ".:") { // else it may be a token
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 { // else it may be a token
 		message = fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-	}
-	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
 		message += "\n\nDid you mean this?\n\t" + strings.Join(similar, "\n\t") + "\n"
 	}
 	return fmt.Errorf("%s\nRun '%s --help' for usage.", message, cmd.CommandPath()) //nolint:staticcheck,revive // kubectl's wording

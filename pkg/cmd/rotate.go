@@ -297,8 +297,8 @@ func (o *rotateOptions) rotate(ctx context.Context, plan *rotatePlan, delivery *
 		return errors.Join(outcomeError("the server token was not rotated, and the old one holds", rotation.Err),
 			hand.takeBack(), o.unbegin(ctx, plan))
 	}
-	o.finish(ctx, plan, rotation.Outcome)
 	failure := hand.after(ctx, rotation)
+	o.finish(ctx, plan, rotation.Outcome)
 	if rotation.Outcome == supervisor.Rotated {
 		o.tellRotated(plan, hand)
 		return failure
@@ -341,7 +341,20 @@ type handOver struct {
 	plan     *rotatePlan
 	delivery *delivery
 	file     string // that holds the new token, as far as it is known
-	printed  bool   // early, before the outcome was known
+	printed  bool   // the user has it, or more, on standard output
+}
+
+// where says where the user finds the new token.
+func (h *handOver) where() string {
+	switch {
+	case h.file != "":
+		return "in " + h.file
+	case h.o.given != "":
+		return "the one that you gave"
+	case h.printed:
+		return "on standard output"
+	}
+	return fmt.Sprintf("in server/token of the data directory on %s", h.plan.server)
 }
 
 func (h *handOver) line() []byte {
@@ -393,6 +406,7 @@ func (h *handOver) after(ctx context.Context, rotation supervisor.Rotation) erro
 	result, err := h.o.print(h.plan, rotation)
 	if err == nil {
 		err = h.o.env.deliverResult(ctx, result)
+		h.printed = err == nil
 	}
 	if err == nil || h.o.flags.newTokenOutput != "" || h.o.given != "" {
 		return err
@@ -464,11 +478,7 @@ func (o *rotateOptions) tellRotated(plan *rotatePlan, hand *handOver) {
 		step++
 		note("  %d. %s", step, fmt.Sprintf(format, args...))
 	}
-	where := "on standard output"
-	if o.flags.newTokenOutput != "" {
-		where = "in " + o.flags.newTokenOutput
-	}
-	note("The server token is rotated; the new one is %s. The servers go on with the old one until they are restarted, and do not start with it any more. Now, in this order:", where)
+	note("The server token is rotated; the new one is %s. The servers go on with the old one until they are restarted, and do not start with it any more. Now, in this order:", hand.where())
 	next("On every server put the new token where the old one stands: /etc/rancher/%s/config.yaml, /etc/systemd/system/%s.service and %s.service.env, or the file that --token-file names.", name, service, service)
 	next("Restart %s first (systemctl restart %s), and wait until it is ready.", plan.server, service)
 	switch {
@@ -490,11 +500,7 @@ func (o *rotateOptions) tellRotated(plan *rotatePlan, hand *handOver) {
 // tellUnknown says how to find out.
 func (o *rotateOptions) tellUnknown(plan *rotatePlan, hand *handOver, rotation supervisor.Rotation) {
 	note := o.env.note
-	where := "printed on standard output"
-	if hand.file != "" {
-		where = "in " + hand.file
-	}
-	note("Keep both tokens, and restart no server yet. The new one is %s.", where)
+	note("Keep both tokens, and restart no server yet. The new one is %s.", hand.where())
 	name := string(plan.session.Distribution())
 	service := name
 	if plan.session.Distribution() == supervisor.RKE2 {
@@ -546,6 +552,12 @@ func (o *rotateOptions) repeatCommand(plan *rotatePlan, hand *handOver) string {
 	args = append(args,
 		"--token-file", orPlaceholder(o.flags.supervisor.tokenFile, "OLD-TOKEN-FILE"),
 		"--new-token-file", orPlaceholder(hand.file, "NEW-TOKEN-FILE"))
+	if o.flags.supervisor.trustServer {
+		args = append(args, "--"+flagTrustServer)
+	}
+	if o.flags.supervisor.trustSystemCAs {
+		args = append(args, "--"+flagTrustSystemCAs)
+	}
 	if o.flags.allowSpecial {
 		args = append(args, "--allow-special-characters")
 	}

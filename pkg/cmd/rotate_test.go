@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -589,6 +590,65 @@ func TestRotateReportsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// TestRotateKnowsItsOwnRecord has the API write the record and lose its answer, or
+// have the client ask again.
+func TestRotateKnowsItsOwnRecord(t *testing.T) {
+	for _, method := range []string{http.MethodPost, http.MethodPut} {
+		for name, answer := range map[string]func(http.ResponseWriter){
+			"comes again": func(w http.ResponseWriter) {
+				w.Header().Set("Retry-After", "0")
+				w.WriteHeader(http.StatusServiceUnavailable)
+			},
+			"fails":   func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+			"is lost": func(http.ResponseWriter) { apitest.Cut() },
+		} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRotation(t, 1, supervisortest.Options{})
+				var once sync.Once
+				r.Handle(func(w http.ResponseWriter, _ *http.Request, req apitest.Request) (spoiled bool) {
+					if req.Method == method && strings.HasPrefix(req.Path, apitest.ConfigMapsPath) && !req.DryRun() {
+						once.Do(func() {
+							spoiled = true
+							r.Serve(httptest.NewRecorder(), req)
+						})
+					}
+					if spoiled {
+						answer(w)
+					}
+					return spoiled
+				})
+				got := r.rotate(t)
+				if got.code != 0 || strings.Contains(got.stderr, "somebody else") || strings.Contains(got.stderr, "does not say how it ended") {
+					t.Errorf("exit code %d, stderr\n%s", got.code, got.stderr)
+				}
+				if next := r.printed(t, got.out); next != r.k3s.Password() {
+					t.Error("the token that is printed is not the new one")
+				}
+				if state := r.record()["state"]; state != "rotated" {
+					t.Errorf("the record says %q", state)
+				}
+			})
+		}
+	}
+}
+
+// TestRotateHandsTheTokenOverBeforeAnythingElse has the record be slow.
+func TestRotateHandsTheTokenOverBeforeAnythingElse(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	var out buffer
+	r.Handle(func(_ http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
+		if req.Method == http.MethodPut && !req.DryRun() && out.String() == "" {
+			t.Error("the record was written before the token was handed over")
+		}
+		return false
+	})
+	if got := (call{cluster: r.cluster, stdout: &out, args: r.args()}).run(t); got.code != 0 {
+		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
+	}
+}
+
 func TestRotateTakesARecordBackToWhatItWas(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t, 1, supervisortest.Options{})
@@ -656,6 +716,7 @@ func TestRotateSavesATokenThatCannotBePrinted(t *testing.T) {
 			got := call{cluster: r.cluster, stdout: brokenWriter{syscall.ENOSPC}, args: r.args()}.run(t)
 			got.wants(t, 1, "", "it was saved to "+filepath.Join(dir, "k3s-new-server-token-"))
 			got.wants(t, 1, "", test.says)
+			got.wants(t, 1, "", "ew one is in "+dir)
 			files, _ := filepath.Glob(filepath.Join(dir, "k3s-new-server-token-*"))
 			if len(files) != 1 {
 				t.Fatalf("found %v", files)

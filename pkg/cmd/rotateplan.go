@@ -476,24 +476,19 @@ func (o *rotateOptions) begin(ctx context.Context, plan *rotatePlan) error {
 	// An interrupt in the middle would leave it open whether there is a record.
 	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
 	defer cancel()
-	begun, err := plan.store.Begin(detached, record, previous)
-	if err == nil {
-		plan.begun = begun
-		return nil
-	}
-	var conflict *cluster.RotationConflictError
-	var status apierrors.APIStatus
-	if errors.As(err, &conflict) || errors.As(err, &status) {
-		return err
-	}
-	// The answer was lost: the record may be there.
-	detached, cancelLook := context.WithTimeout(context.WithoutCancel(ctx), recordBound)
-	defer cancelLook()
-	if found, getErr := plan.store.Get(detached); getErr == nil && found != nil && found.Mark == record.Mark {
-		plan.begun = found
-		return errors.Join(err, o.unbegin(ctx, plan))
+	var err error
+	plan.begun, err = plan.store.Begin(detached, record, previous)
+	if err != nil && !isAnswer(err) {
+		err = errors.Join(err, fmt.Errorf("a record of this rotation may have been left all the same: it is ConfigMap %s in kube-system", cluster.RotationRecord))
 	}
 	return err
+}
+
+// isAnswer tells whether the error is the word of the API server, or follows
+// from it.
+func isAnswer(err error) bool {
+	var conflict *cluster.RotationConflictError
+	return isAPIStatus(err) || errors.As(err, &conflict)
 }
 
 // unbegin takes the record back: nothing has come of the rotation.

@@ -138,9 +138,6 @@ type Options struct {
 	// joining node does.
 	TrustSystemRoots bool
 
-	// Distribution is the name under which the supervisor speaks. Empty: it is
-	// found out, without credentials.
-	Distribution Distribution
 	// Proxy is as in http.Transport. A joining node uses none for a server
 	// that it knows by its CA; a person's computer may have to, and TLS hides
 	// everything from it but the address. Nil: none.
@@ -185,9 +182,6 @@ func (s *Session) CAHash() string { return s.caHash }
 
 // Distribution returns the name under which the supervisor speaks.
 func (s *Session) Distribution() Distribution { return s.distribution }
-
-// Server returns the address that was given.
-func (s *Session) Server() URL { return s.wire.server }
 
 // Remote returns the IP address and port that all connections of the session
 // go to: one server of those that a DNS name stands for, or a proxy.
@@ -358,7 +352,7 @@ func (h *handshake) validate(ctx context.Context, transport *http.Transport) (*x
 // without that, there is nowhere to send credentials to.
 func (h *handshake) finish(ctx context.Context, s *Session, leaf *x509.Certificate, detail string) (*Session, error) {
 	h.done(StepValidate, Passed, detail)
-	if err := s.identify(ctx, h.opts.Distribution, leaf); err != nil {
+	if err := s.identify(ctx, leaf); err != nil {
 		s.Close()
 		return nil, h.fail(StepCredentials, fmt.Errorf("nothing was sent: %w", err))
 	}
@@ -386,15 +380,12 @@ func (w *wire) fetchBundle(ctx context.Context, transport *http.Transport) ([]by
 // pkg/server/auth) says "forbidden", or "not authorized" as long as it
 // cannot tell a good token from a bad one; what it does not know it hands to
 // the Kubernetes API, which puts it differently.
-func (s *Session) identify(ctx context.Context, want Distribution, leaf *x509.Certificate) error {
-	candidates := []Distribution{want}
-	if want == "" {
-		candidates = []Distribution{K3s, RKE2}
-		// Some releases of K3s answer under any name; the certificate that the
-		// server makes for itself has the right one.
-		if slices.Contains(leaf.Subject.Organization, string(RKE2)) {
-			candidates = []Distribution{RKE2, K3s}
-		}
+func (s *Session) identify(ctx context.Context, leaf *x509.Certificate) error {
+	candidates := []Distribution{K3s, RKE2}
+	// Some releases of K3s answer under any name; the certificate that the
+	// server makes for itself has the right one.
+	if slices.Contains(leaf.Subject.Organization, string(RKE2)) {
+		candidates = []Distribution{RKE2, K3s}
 	}
 	var busy error
 	for _, d := range candidates {
@@ -412,9 +403,6 @@ func (s *Session) identify(ctx context.Context, want Distribution, leaf *x509.Ce
 	}
 	if busy != nil {
 		return busy
-	}
-	if want != "" {
-		return fmt.Errorf("%w of the name %s", ErrNotSupervisor, want)
 	}
 	return fmt.Errorf("%w, of K3s or RKE2, though it has a /cacerts: is %s a Rancher server or another proxy? give the K3s server's own address", ErrNotSupervisor, s.wire.server)
 }

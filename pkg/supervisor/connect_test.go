@@ -49,8 +49,8 @@ func TestConnectTakesTheStepsInOrder(t *testing.T) {
 	if steps[1].Detail != s.CAHash() || s.CAHash() != opts.CAHash {
 		t.Errorf("the hash is %s and %s, want %s", steps[1].Detail, s.CAHash(), opts.CAHash)
 	}
-	if s.Distribution() != K3s || s.Server() != u || s.Remote() != u.HostPort() {
-		t.Errorf("got %s, %s, %s", s.Distribution(), s.Server(), s.Remote())
+	if s.Distribution() != K3s || s.Remote() != u.HostPort() {
+		t.Errorf("got %s, %s", s.Distribution(), s.Remote())
 	}
 	w.sawNothing(t)
 }
@@ -83,17 +83,6 @@ func TestConnectFindsOutTheDistribution(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestConnectToTheWrongDistributionIsAnError(t *testing.T) {
-	t.Parallel()
-	k, _, u, w := newK3s(t)
-	opts := quick(hashOf(t, k.bundle))
-	opts.Distribution = RKE2
-	if _, err := Connect(t.Context(), u, opts); !errors.Is(err, ErrNotSupervisor) || !strings.Contains(err.Error(), "rke2") {
-		t.Errorf("got %v", err)
-	}
-	w.sawNothing(t)
 }
 
 func TestWithoutAHashTheServerMustBeTrustedExplicitly(t *testing.T) {

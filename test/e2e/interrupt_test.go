@@ -501,3 +501,34 @@ func TestInterruptedRotateNeverLosesTheNewToken(t *testing.T) {
 	}
 	t.Logf("%d of %d runs interrupted, %d have changed the token", interrupted, n, changed)
 }
+
+// TestAnInterruptThatIsIgnoredStaysSo starts a command as shells do in the
+// background, and nohup and cron on a terminal.
+func TestAnInterruptThatIsIgnoredStaysSo(t *testing.T) {
+	requireTools(t, "sh")
+	binary, err := plugin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), "sh", "-c", `trap "" INT TERM HUP; exec "$0" inspect -`, binary)
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		time.Sleep(200 * time.Millisecond)
+		if err := command.Process.Signal(signal); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := io.WriteString(stdin, "abcdef.0123456789abcdef\n"); err != nil {
+		t.Error(err)
+	}
+	_ = stdin.Close()
+	if err := command.Wait(); err != nil {
+		t.Errorf("it was ended: %v", err)
+	}
+}
