@@ -104,15 +104,15 @@ func (o *listOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var entries []*entry
-	shared := map[details]*details{}
+	list := &entries{shared: map[details]*details{}}
 	err = conn.tokens().List(ctx, o.chunkSize, func(t *bootstrap.Token) error {
-		entries = append(entries, newEntry(t, shared))
+		list.add(t)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	entries := list.all
 	now := conn.now()
 	if o.expired {
 		entries = slices.DeleteFunc(entries, func(e *entry) bool {
@@ -155,15 +155,36 @@ type details struct {
 	secretName                           string // where it does not follow from the id
 }
 
-func newEntry(t *bootstrap.Token, shared map[details]*details) *entry {
-	d := details{strings.Join(t.Usages, ","), strings.Join(t.Groups, ","), t.Description, t.Problem, t.SecretName}
-	if d.secretName == bootstrap.SecretName(t.ID) {
-		d.secretName = ""
+// entries are those of a list.
+type entries struct {
+	all    []*entry
+	shared map[details]*details
+
+	// The last token, and its details: the next one's are mostly the same.
+	last    *bootstrap.Token
+	details *details
+}
+
+func (e *entries) add(t *bootstrap.Token) {
+	if last := e.last; last == nil || t.Description != last.Description || t.Problem != last.Problem ||
+		!slices.Equal(t.Usages, last.Usages) || !slices.Equal(t.Groups, last.Groups) || unusualName(t) != unusualName(last) {
+		d := details{strings.Join(t.Usages, ","), strings.Join(t.Groups, ","), t.Description, t.Problem, unusualName(t)}
+		if e.shared[d] == nil {
+			e.shared[d] = &d
+		}
+		e.details = e.shared[d]
 	}
-	if shared[d] == nil {
-		shared[d] = &d
+	e.last = t
+	e.all = append(e.all, &entry{strings.Clone(t.ID), t.Expires, t.Created, e.details})
+}
+
+// unusualName is the name of a token's Secret where it does not follow from the
+// id.
+func unusualName(t *bootstrap.Token) string {
+	if t.SecretName == bootstrap.SecretName(t.ID) {
+		return ""
 	}
-	return &entry{strings.Clone(t.ID), t.Expires, t.Created, shared[d]}
+	return t.SecretName
 }
 
 // token is the token again, without its secret.

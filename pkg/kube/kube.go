@@ -47,17 +47,17 @@ func NewClient(config *rest.Config, transport *http.Client) (*Client, error) {
 
 // Secrets returns the client for the Secrets of a namespace.
 func (c *Client) Secrets(namespace string) Resource[corev1.Secret, *corev1.Secret] {
-	return Resource[corev1.Secret, *corev1.Secret]{c, namespace, "secrets"}
+	return Resource[corev1.Secret, *corev1.Secret]{c, namespace, "secrets", newSecretDecoder}
 }
 
 // ConfigMaps returns the client for the ConfigMaps of a namespace.
 func (c *Client) ConfigMaps(namespace string) Resource[corev1.ConfigMap, *corev1.ConfigMap] {
-	return Resource[corev1.ConfigMap, *corev1.ConfigMap]{c, namespace, "configmaps"}
+	return Resource[corev1.ConfigMap, *corev1.ConfigMap]{c, namespace, "configmaps", newDecoder[corev1.ConfigMap]}
 }
 
 // Nodes returns the client for nodes.
 func (c *Client) Nodes() Resource[corev1.Node, *corev1.Node] {
-	return Resource[corev1.Node, *corev1.Node]{c, metav1.NamespaceNone, "nodes"}
+	return Resource[corev1.Node, *corev1.Node]{c, metav1.NamespaceNone, "nodes", newDecoder[corev1.Node]}
 }
 
 // object is a pointer to an API type.
@@ -75,6 +75,7 @@ type Resource[T any, P object[T]] struct {
 	client    *Client
 	namespace string
 	name      string // such as secrets
+	decoder   func() decoder[P]
 }
 
 // Get reads an object.

@@ -16,9 +16,11 @@ import (
 )
 
 // List calls visit for each object of a list, or of the chunk of it that
-// opts.Limit bounds, as it arrives, without its managedFields. It returns what the list says of itself,
-// such as how to get the next chunk. It stops at the first error of visit, and
-// returns it. Where the answer breaks off, what was visited is a part of it.
+// opts.Limit bounds, as it arrives. A Secret comes without its managedFields and
+// is good until visit returns, as its data are. List returns what the list says
+// of itself, such as how to get the next chunk. It stops at the first error of
+// visit, and returns it. Where the answer breaks off, what was visited is a part
+// of it.
 func (r Resource[T, P]) List(ctx context.Context, opts metav1.ListOptions, visit func(P) error) (metav1.ListMeta, error) {
 	body, err := r.path(r.client.RESTClient.Get()).VersionedParams(&opts, r.client.parameters).Stream(ctx)
 	if err != nil {
@@ -26,7 +28,7 @@ func (r Resource[T, P]) List(ctx context.Context, opts metav1.ListOptions, visit
 	}
 	defer body.Close()
 	var failed error
-	meta, err := readList(bufio.NewReaderSize(body, readSize), func(item P) error {
+	meta, err := readList(bufio.NewReaderSize(body, envelopeSize), r.decoder(), func(item P) error {
 		failed = visit(item)
 		return failed
 	})
@@ -41,8 +43,13 @@ func (r Resource[T, P]) List(ctx context.Context, opts metav1.ListOptions, visit
 	return meta, err
 }
 
-// readSize is how many bytes of a list are read at a time.
-const readSize = 64 << 10
+const (
+	// readSize is how many bytes of a list are read at a time, and envelopeSize
+	// of what comes before: so little that the list does not go through two
+	// buffers.
+	readSize     = 64 << 10
+	envelopeSize = 64
+)
 
 // What protobuf begins with in Kubernetes, and the fields that are read of its
 // envelope, runtime.Unknown, and of each type of list
@@ -55,12 +62,23 @@ const (
 )
 
 // How a field's tag tells what it holds.
-const wireType, varint, lengthDelimited = 7, 0, 2
+const wireType, lengthDelimited = 7, 2
 
 var errMalformed = errors.New("the server's answer is not that of a Kubernetes API server: is there a proxy in between?")
 
+// A decoder reads an object from its protobuf message.
+type decoder[P any] func(message []byte) (P, error)
+
+// newDecoder returns the decoder that is generated for each type.
+func newDecoder[T any, P object[T]]() decoder[P] {
+	return func(message []byte) (P, error) {
+		item := P(new(T))
+		return item, item.Unmarshal(message)
+	}
+}
+
 // readList reads a list. Servers that do not know protobuf answer with JSON.
-func readList[T any, P object[T]](in *bufio.Reader, visit func(P) error) (meta metav1.ListMeta, err error) {
+func readList[T any, P object[T]](in *bufio.Reader, decode decoder[P], visit func(P) error) (meta metav1.ListMeta, err error) {
 	if magic, err := in.Peek(len(protobufMagic)); err != nil || string(magic) != protobufMagic {
 		return readJSON(in, visit)
 	}
@@ -74,7 +92,7 @@ func readList[T any, P object[T]](in *bufio.Reader, visit func(P) error) (meta m
 		}
 		found = true
 		rest := &io.LimitedReader{R: in, N: length}
-		err := readItems(bufio.NewReaderSize(rest, readSize), &meta, visit)
+		err := readItems(bufio.NewReaderSize(rest, readSize), &meta, decode, visit)
 		if err == nil && rest.N > 0 {
 			err = io.ErrUnexpectedEOF
 		}
@@ -86,81 +104,38 @@ func readList[T any, P object[T]](in *bufio.Reader, visit func(P) error) (meta m
 	return meta, err
 }
 
-func readItems[T any, P object[T]](in *bufio.Reader, meta *metav1.ListMeta, visit func(P) error) error {
-	var message bytes.Buffer // used again and again: objects copy what they keep
+func readItems[P any](in *bufio.Reader, meta *metav1.ListMeta, decode decoder[P], visit func(P) error) error {
 	return eachField(in, func(number, length int64) error {
-		message.Reset()
-		// It grows with what arrives, not with what is announced.
-		if _, err := io.CopyN(&message, in, length); err != nil {
+		message, err := next(in, length)
+		if err != nil {
 			return unexpected(err)
 		}
 		switch number {
 		case listMetadata:
-			return meta.Unmarshal(message.Bytes())
+			err = meta.Unmarshal(message)
 		case listItem:
-			item := P(new(T))
-			if err := item.Unmarshal(withoutManagedFields(message.Bytes())); err != nil {
-				return err
+			var item P
+			if item, err = decode(message); err == nil {
+				err = visit(item)
 			}
-			return visit(item)
 		}
-		return nil
+		if err == nil && length <= readSize {
+			_, err = in.Discard(int(length))
+		}
+		return err
 	})
 }
 
-// withoutManagedFields returns an object's message without managedFields, which
-// nobody here reads, and which are a third of the work of decoding. They are the
-// last field of the metadata, which are the first of the object
-// (k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto); where they are not, it
-// returns the message as it is. It writes into the message.
-func withoutManagedFields(message []byte) []byte {
-	const metadata, managedFields = 1<<3 | lengthDelimited, 17<<3 | lengthDelimited
-	tag, start, end := field(message)
-	if tag != metadata {
-		return message
+// next returns the next so many bytes. Where they are no more than readSize, they
+// are still to be discarded, and good until then.
+func next(in *bufio.Reader, length int64) ([]byte, error) {
+	if length <= readSize {
+		return in.Peek(int(length))
 	}
-	for at := start; at < end; {
-		tag, _, size := field(message[at:end])
-		if size == 0 {
-			return message
-		}
-		if tag != managedFields {
-			at += size
-			continue
-		}
-		// What comes before them moves to their end.
-		kept := message[start:at]
-		head := binary.AppendUvarint([]byte{metadata}, uint64(len(kept)))
-		begin := end - len(kept)
-		copy(message[begin:], kept)
-		begin -= len(head)
-		copy(message[begin:], head)
-		return message[begin:]
-	}
-	return message
-}
-
-// field returns the tag of the field that a message begins with, and where its
-// content starts and ends; an end of 0 where there is none that metadata have.
-func field(message []byte) (tag uint64, start, end int) {
-	tag, n := binary.Uvarint(message)
-	if n <= 0 {
-		return 0, 0, 0
-	}
-	length, m := binary.Uvarint(message[n:])
-	if m <= 0 {
-		return 0, 0, 0
-	}
-	start = n + m
-	switch tag & wireType {
-	case varint: // such as the generation: what was read is the content
-		return tag, n, start
-	case lengthDelimited:
-		if length <= math.MaxInt32 && int(length) <= len(message)-start {
-			return tag, start, start + int(length)
-		}
-	}
-	return 0, 0, 0
+	// It grows with what arrives, not with what is announced.
+	var message bytes.Buffer
+	_, err := io.CopyN(&message, in, length)
+	return message.Bytes(), err
 }
 
 // eachField calls read for each field of a protobuf message, to its end. read

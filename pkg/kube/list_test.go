@@ -51,7 +51,7 @@ func secretList(n int) *corev1.SecretList {
 }
 
 func read(in io.Reader) (names []string, meta metav1.ListMeta, err error) {
-	meta, err = readList(bufio.NewReader(in), func(secret *corev1.Secret) error {
+	meta, err = readList(bufio.NewReader(in), newSecretDecoder(), func(secret *corev1.Secret) error {
 		if want := bytes.Repeat([]byte{byte(len(names))}, len(names)); !bytes.Equal(secret.Data["a"], want) && len(want) > 0 {
 			return fmt.Errorf("%s holds %d bytes", secret.Name, len(secret.Data["a"]))
 		}
@@ -95,7 +95,7 @@ func TestAListHasNoManagedFields(t *testing.T) {
 			sent := want
 			sent.ManagedFields = managed(n)
 			got := 0
-			_, err := readList(bufio.NewReader(bytes.NewReader(encode(t, runtime.ContentTypeProtobuf, &corev1.SecretList{Items: []corev1.Secret{sent}}))),
+			_, err := readList(bufio.NewReader(bytes.NewReader(encode(t, runtime.ContentTypeProtobuf, &corev1.SecretList{Items: []corev1.Secret{sent}}))), newSecretDecoder(),
 				func(secret *corev1.Secret) error {
 					got++
 					if !apiequality.Semantic.DeepEqual(*secret, want) {
@@ -140,7 +140,7 @@ func BenchmarkReadList(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		read := 0
-		_, err := readList(bufio.NewReaderSize(bytes.NewReader(answer), readSize), func(*corev1.Secret) error { read++; return nil })
+		_, err := readList(bufio.NewReaderSize(bytes.NewReader(answer), readSize), newSecretDecoder(), func(*corev1.Secret) error { read++; return nil })
 		if err != nil || read != n {
 			b.Fatal(read, err)
 		}
@@ -253,7 +253,7 @@ func FuzzReadList(f *testing.F) {
 	f.Add([]byte(protobufMagic + "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7fa"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		visited := 0
-		_, err := readList(bufio.NewReader(bytes.NewReader(body)), func(_ *corev1.Secret) error {
+		_, err := readList(bufio.NewReader(bytes.NewReader(body)), newSecretDecoder(), func(_ *corev1.Secret) error {
 			visited++
 			return nil
 		})

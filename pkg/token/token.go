@@ -241,6 +241,9 @@ func ParseBootstrap(s string) (Token, error) {
 // IsID tells whether s is a bootstrap token's id: six of a-z and 0-9.
 func IsID(s string) bool { return checkAlphabet(s, IDLength) == "" }
 
+// IsSecret tells whether s is a bootstrap token's secret: sixteen of a-z and 0-9.
+func IsSecret(s Secret) bool { return checkAlphabet(s.Reveal(), SecretLength) == "" }
+
 // LooksLikeBootstrap tells whether a password was meant to be a bootstrap
 // token, <id>.<secret>, and why it is none. K3s takes such a password as it
 // is, so that the node's join fails later, with no word of the cause.
