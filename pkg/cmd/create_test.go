@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -634,10 +635,7 @@ func TestOutputFileIsWholeAndPrivate(t *testing.T) {
 	if err != nil || string(content) != "K10"+c.caHash+"::"+given+"\n" {
 		t.Errorf("the file holds %d bytes (%v)", len(content), err)
 	}
-	info, err := os.Stat(file)
-	if err != nil || info.Mode() != 0o600 {
-		t.Errorf("its mode is %v (%v), want 0600", info.Mode(), err)
-	}
+	wantPrivate(t, file)
 	wantOnly(t, dir, "token")
 }
 
@@ -684,6 +682,9 @@ func TestOutputFileNeverOverwritesOneThatComesMeanwhile(t *testing.T) {
 }
 
 func TestOutputFileThatCannotBeWrittenLeavesNothing(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows removes no folder with an open file in it")
+	}
 	c := newCluster(t)
 	dir := filepath.Join(t.TempDir(), "dir")
 	if err := os.Mkdir(dir, 0o700); err != nil {

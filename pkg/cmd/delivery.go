@@ -49,7 +49,10 @@ func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
 		return nil, d.failed(err)
 	}
 	d.file = file
-	e.interrupts.cleanUp(func() { _ = os.Remove(file.Name()) })
+	e.interrupts.cleanUp(func() {
+		_ = file.Close() // Windows removes no open file
+		_ = os.Remove(file.Name())
+	})
 	if dryRun {
 		d.abandon()
 		d.name = ""

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -145,7 +145,7 @@ func clockHint(err error) []string {
 
 func describeConnection(err *url.Error) string {
 	// A proxy that refuses is not the server.
-	refused := errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Err.Error(), "connection refused")
+	refused := supervisor.IsRefused(err) || strings.Contains(err.Err.Error(), "connection refused")
 	if refused && !strings.Contains(err.Err.Error(), "proxyconnect") {
 		host := err.URL
 		if server, parseErr := url.Parse(err.URL); parseErr == nil {

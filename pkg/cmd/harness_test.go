@@ -10,9 +10,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,9 @@ const (
 	given        = "abcdef." + secretPart
 	defaultGroup = "system:bootstrappers:k3s:default-node-token"
 )
+
+// notFound is what the operating system says of a file that is not there.
+var notFound = syscall.ENOENT.Error()
 
 var now = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 
@@ -243,6 +248,16 @@ func (w brokenWriter) Write(p []byte) (int, error) {
 		return 0, nil
 	}
 	return 0, w.err
+}
+
+// wantPrivate fails the test where others can read the file. On Windows the mode
+// does not say.
+func wantPrivate(t *testing.T, name string) {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
+		t.Errorf("the file: %v (%v), want mode 0600", info, err)
+	}
 }
 
 func writeFile(t *testing.T, name, content string) string {

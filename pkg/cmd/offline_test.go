@@ -147,8 +147,8 @@ func TestInspectRefuses(t *testing.T) {
 	for want, args := range map[string][]string{
 		"give a TOKEN":              {},
 		"not both":                  {given, "--token-file", "file"},
-		"no such file":              {"--token-file", "missing"},
-		"missing: no such file":     {"--ca-file", "missing", given},
+		notFound:                    {"--token-file", "missing"},
+		"missing: " + notFound:      {"--ca-file", "missing", given},
 		"one TOKEN at most":         {given, given},
 		"unknown output format":     {given, "-o", "wide"},
 		"it is empty":               {""},

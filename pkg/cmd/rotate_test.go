@@ -199,10 +199,7 @@ func TestRotateLeavesTheRecordAndTheFileBeforeItSendsAnything(t *testing.T) {
 	got := r.rotate(t, "--new-token-output", file)
 	got.wants(t, 0, "", "the new one is in "+file)
 	got.wants(t, 0, "", "--all-servers --server "+r.servers[0].URL+" --token-file "+file)
-	info, err := os.Stat(file)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file: %v, %v", info, err)
-	}
+	wantPrivate(t, file)
 	if content, _ := os.ReadFile(file); strings.TrimSpace(string(content)) != r.k3s.Token(r.k3s.Password()) {
 		t.Error("the file does not hold the server's token")
 	}
@@ -722,10 +719,10 @@ func TestRotateSavesATokenThatCannotBePrinted(t *testing.T) {
 				t.Fatalf("found %v", files)
 			}
 			content, err := os.ReadFile(files[0])
-			info, statErr := os.Stat(files[0])
-			if err != nil || statErr != nil || info.Mode().Perm() != 0o600 {
-				t.Errorf("%v, %v, mode %v", err, statErr, info.Mode())
+			if err != nil {
+				t.Error(err)
 			}
+			wantPrivate(t, files[0])
 			got.hidesOnStderr(t, r.printed(t, string(content)))
 		})
 	}

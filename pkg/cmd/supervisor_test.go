@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func (c peerCall) run(t *testing.T) outcome {
 	if ctx == nil {
 		ctx = t.Context()
 	}
-	kubeconfig := "/dev/null"
+	kubeconfig := os.DevNull
 	if c.cluster != nil {
 		kubeconfig = c.cluster.kubeconfig
 	}
@@ -118,7 +119,7 @@ func TestATokenComesInEveryWay(t *testing.T) {
 		"malformed":          {peerCall{args: []string{"K10ab::" + given}}, "error: malformed token: CA hash: it has 2 characters"},
 		"malformed variable": {peerCall{variables: map[string]string{"K3S_TOKEN": "K10ab::" + given}}, "error: malformed token: "},
 		"empty input":        {peerCall{args: []string{"-"}}, "error: standard input is empty"},
-		"no such file":       {peerCall{args: []string{"--token-file", file + "x"}}, "no such file"},
+		"no such file":       {peerCall{args: []string{"--token-file", file + "x"}}, notFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -135,7 +135,11 @@ func (e *Env) confirm(ctx context.Context, what string) error {
 	}
 	answer := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(e.In).ReadString('\n')
+		line, err := bufio.NewReader(e.In).ReadString('\n')
+		if err != nil {
+			// On Windows Ctrl-C ends the input, a moment before it interrupts.
+			time.Sleep(50 * time.Millisecond)
+		}
 		answer <- line
 	}()
 	select {

@@ -320,9 +320,9 @@ func (w *wire) reason(ctx context.Context, err error) (string, error) {
 		return fmt.Sprintf("the name %s cannot be resolved: check the server URL", w.server.Host()), dns
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &deadline) && deadline.Timeout():
 		return fmt.Sprintf("%s did not answer in time: check the address and the firewall, or allow it more time", host), context.DeadlineExceeded
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case IsRefused(err):
 		return fmt.Sprintf("nothing listens on %s: check the address, and that the server is running", host), syscall.ECONNREFUSED
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), err.Error() == closedIdle:
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err), err.Error() == closedIdle:
 		return fmt.Sprintf("%s closed the connection before its answer was complete", host), io.ErrUnexpectedEOF
 	case errors.As(err, &network) && (network.Op == "remote error" || network.Op == "local error"): // an alert of crypto/tls
 		return fmt.Sprintf("%s and this client do not agree on TLS, of which version 1.2 is the oldest taken here: is this the port of the K3s server?", host), nil
