@@ -2,6 +2,8 @@ module github.com/k3s-token/kubectl-k3s-token
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
 	github.com/creack/pty v1.1.24

@@ -213,7 +213,7 @@ func TestShimIsWhatCompletionPrints(t *testing.T) {
 func TestChecksumsCoverAllThatIsDownloaded(t *testing.T) {
 	b := theRelease(t)
 	want := map[string]string{}
-	for _, pattern := range []string{"*.tar.gz", "*.zip", "*.deb", "*.rpm"} {
+	for _, pattern := range []string{"*.tar.gz", "*.zip", "*.deb", "*.rpm", "*.spdx.json"} {
 		paths, err := filepath.Glob(filepath.Join(b.dist, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -222,11 +222,19 @@ func TestChecksumsCoverAllThatIsDownloaded(t *testing.T) {
 			want[filepath.Base(path)] = fmt.Sprintf("%x", sha256.Sum256(readFile(t, path)))
 		}
 	}
-	if len(want) != len(platforms)+6 {
-		t.Errorf("there are %d archives and packages, want %d archives, 3 debs and 3 rpms", len(want), len(platforms))
+	if len(want) != 2*len(platforms)+6 {
+		t.Errorf("there are %d files, want %d archives with an SBOM each, 3 debs and 3 rpms", len(want), len(platforms))
 	}
 	if got := checksums(t, b.dist); !maps.Equal(got, want) {
 		t.Errorf("checksums.txt has %v, want %v", got, want)
+	}
+}
+
+func TestTheSignatureIsOfTheChecksums(t *testing.T) {
+	b := theRelease(t)
+	signed := strings.TrimSpace(string(readFile(t, filepath.Join(b.dist, "checksums.txt.sigstore.json"))))
+	if sum := fmt.Sprintf("%x", sha256.Sum256(readFile(t, filepath.Join(b.dist, "checksums.txt")))); signed != sum {
+		t.Errorf("what was signed has the hash %s, and checksums.txt has %s", signed, sum)
 	}
 }
 

@@ -1,6 +1,7 @@
 package release
 
 import (
+	goversion "go/version"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +94,35 @@ func TestGoreleaserBuildsThePlatforms(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf(".goreleaser.yaml builds %v, want %v", got, want)
+	}
+}
+
+// goreleaser ignores --release-notes where its own changelog is disabled.
+func TestGoreleaserTakesTheReleaseNotes(t *testing.T) {
+	var config struct{ Changelog struct{ Disable any } }
+	if err := yaml.Unmarshal(readFile(t, filepath.Join(root(t), ".goreleaser.yaml")), &config); err != nil {
+		t.Fatal(err)
+	}
+	if config.Changelog.Disable != nil {
+		t.Error(".goreleaser.yaml disables the changelog")
+	}
+}
+
+// Each module is built with the Go version that the workflows read from go.mod.
+func TestOneGoVersionBuildsAllModules(t *testing.T) {
+	toolchain := regexp.MustCompile(`(?m)^toolchain go(.*)$`).FindSubmatch(readFile(t, filepath.Join(root(t), "go.mod")))
+	if toolchain == nil {
+		t.Fatal("go.mod names no toolchain")
+	}
+	modules, err := filepath.Glob(filepath.Join(root(t), "hack", "*", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, module := range append(modules, filepath.Join(root(t), "hack", "tools", "release", "go.mod")) {
+		needs := regexp.MustCompile(`(?m)^go (.*)$`).FindSubmatch(readFile(t, module))
+		if needs == nil || goversion.Compare("go"+string(needs[1]), "go"+string(toolchain[1])) > 0 {
+			t.Errorf("%s needs Go %s, and go.mod has %s", module, needs, toolchain[1])
+		}
 	}
 }
 
