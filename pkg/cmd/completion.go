@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
@@ -60,7 +59,7 @@ func newCompletionCommand(env *Env) *cobra.Command {
 		Use:                   "completion [bash|zsh|fish|powershell]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Print what makes TAB complete commands, flags and token ids",
-		Long: templates.LongDesc(`
+		Long: `
 			Without an argument, print the small program that kubectl (1.26 or later) calls
 			to complete what is typed after "kubectl k3s-token". It belongs into a folder of
 			your PATH, under the name ` + completionShim + ` (on Windows
@@ -68,14 +67,14 @@ func newCompletionCommand(env *Env) *cobra.Command {
 			up in your shell. A link of that name to the plugin's binary does as well.
 
 			With the name of a shell, print a completion script for the plugin's binary,
-			` + BinaryName + `, for those who call it without kubectl.`),
-		Example: templates.Examples(`
+			` + BinaryName + `, for those who call it without kubectl.`,
+		Example: `
 			# Completion for "kubectl k3s-token"
 			kubectl k3s-token completion > ~/.local/bin/` + completionShim + `
 			chmod +x ~/.local/bin/` + completionShim + `
 
 			# Completion for the bare binary, in this bash
-			source <(kubectl k3s-token completion bash)`),
+			source <(kubectl k3s-token completion bash)`,
 		Args:      atMostOneShell,
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {

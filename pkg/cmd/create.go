@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
@@ -51,7 +50,7 @@ func newCreateCommand(env *Env, client *clientFlags) *cobra.Command {
 		Use:                   "create [TOKEN|-]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Create a bootstrap token and print it",
-		Long: templates.LongDesc(`
+		Long: `
 			Create a bootstrap token in the cluster and print it in secure format,
 			K10HASH::ID.SECRET, which a node joins with.
 
@@ -60,8 +59,8 @@ func newCreateCommand(env *Env, client *clientFlags) *cobra.Command {
 			line, so prefer "-" to a TOKEN argument.
 
 			The token is shown this once. Where it cannot be written out, it is removed from
-			the cluster again.`),
-		Example: templates.Examples(`
+			the cluster again.`,
+		Example: `
 			# A token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h --description "rack 7"
 
@@ -72,7 +71,7 @@ func newCreateCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token create --count 40 --ttl 1d --output-file tokens.txt
 
 			# What would be created
-			kubectl k3s-token create --dry-run=server -o yaml`),
+			kubectl k3s-token create --dry-run=server -o yaml`,
 		Args: atMostOneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := flags.toOptions(cmd, env, args)

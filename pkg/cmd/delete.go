@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
@@ -30,7 +29,7 @@ func newDeleteCommand(env *Env, client *clientFlags) *cobra.Command {
 		Aliases:               []string{"revoke", "rm"},
 		DisableFlagsInUseLine: true,
 		Short:                 "Delete bootstrap tokens from the cluster",
-		Long: templates.LongDesc(`
+		Long: `
 			Delete bootstrap tokens, so that no node can join with them any more. Nodes that
 			have joined stay.
 
@@ -38,8 +37,8 @@ func newDeleteCommand(env *Env, client *clientFlags) *cobra.Command {
 			or secret/NAME; "-" reads them from standard input, one a line. Where you give
 			the secret part, it must be the stored one's.
 
-			All tokens are tried; what could not be deleted is reported at the end.`),
-		Example: templates.Examples(`
+			All tokens are tried; what could not be deleted is reported at the end.`,
+		Example: `
 			# Take a token back
 			kubectl k3s-token delete abcdef
 
@@ -47,7 +46,7 @@ func newDeleteCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token list -o jsonpath='{range .items[?(@.description=="rack 7")]}{.id}{"\n"}{end}' | kubectl k3s-token delete -
 
 			# Every token, without a question
-			kubectl k3s-token delete --all --yes`),
+			kubectl k3s-token delete --all --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := flags.toOptions(env, args)
 			if err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
@@ -29,18 +28,18 @@ func newExtendCommand(env *Env, client *clientFlags) *cobra.Command {
 		Aliases:               []string{"renew"},
 		DisableFlagsInUseLine: true,
 		Short:                 "Give bootstrap tokens another expiry",
-		Long: templates.LongDesc(`
+		Long: `
 			Give bootstrap tokens another expiry, later or earlier than the one they have.
 			--ttl counts from now; --ttl 0 makes a token that never expires.
 
 			A TOKEN is an id, ID.SECRET, a whole K10 token, the name of a token's Secret,
-			or secret/NAME; "-" reads them from standard input, one a line.`),
-		Example: templates.Examples(`
+			or secret/NAME; "-" reads them from standard input, one a line.`,
+		Example: `
 			# One more day from now
 			kubectl k3s-token extend abcdef --ttl 24h
 
 			# Until the end of the shift
-			kubectl k3s-token extend abcdef --expires-at 2030-01-31T18:00:00Z`),
+			kubectl k3s-token extend abcdef --expires-at 2030-01-31T18:00:00Z`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := flags.toOptions(cmd, env, args)
 			if err != nil {

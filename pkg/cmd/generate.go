@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -24,11 +23,11 @@ func newGenerateCommand(env *Env) *cobra.Command {
 		Use:                   "generate",
 		DisableFlagsInUseLine: true,
 		Short:                 "Generate a token offline",
-		Long: templates.LongDesc(`
+		Long: `
 			Generate a random token and print it. No cluster is asked and none knows the
 			token: give a bootstrap token to "create -", and the password of a server token
-			or agent token to a new server's --token or --agent-token.`),
-		Example: templates.Examples(`
+			or agent token to a new server's --token or --agent-token.`,
+		Example: `
 			# A bootstrap token, <id>.<secret>
 			kubectl k3s-token generate
 
@@ -36,7 +35,7 @@ func newGenerateCommand(env *Env) *cobra.Command {
 			kubectl k3s-token generate --type server
 
 			# In secure format, for a CA that exists already
-			kubectl k3s-token generate --ca-file server-ca.crt`),
+			kubectl k3s-token generate --ca-file server-ca.crt`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := refuseEmpty(cmd, "ca-file"); err != nil {

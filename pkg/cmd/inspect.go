@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -24,18 +23,18 @@ func newInspectCommand(env *Env) *cobra.Command {
 		Use:                   "inspect (TOKEN | - | --token-file FILE)",
 		DisableFlagsInUseLine: true,
 		Short:                 "Say what a token is, offline, without its secret",
-		Long: templates.LongDesc(`
+		Long: `
 			Say what can be told of a token by looking at it: format, type, id, CA hash, and
 			where it is malformed. No cluster is asked, and the secret is never shown.
 
 			Others on this machine can read what stands on a command line, so prefer "-" or
-			--token-file to a TOKEN argument.`),
-		Example: templates.Examples(`
+			--token-file to a TOKEN argument.`,
+		Example: `
 			# A token from a file, such as a server's node-token
 			kubectl k3s-token inspect --token-file node-token
 
 			# Does the token belong to that CA?
-			kubectl k3s-token inspect --token-file node-token --ca-file server-ca.crt`),
+			kubectl k3s-token inspect --token-file node-token --ca-file server-ca.crt`,
 		Args: atMostOneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := refuseEmpty(cmd, "token-file", "ca-file"); err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
@@ -32,12 +31,12 @@ func newListCommand(env *Env, client *clientFlags) *cobra.Command {
 		Aliases:               []string{"ls"},
 		DisableFlagsInUseLine: true,
 		Short:                 "List the bootstrap tokens of the cluster",
-		Long: templates.LongDesc(`
+		Long: `
 			List the bootstrap tokens of the cluster, without their secrets.
 
 			A Secret of the right type that is malformed is listed as invalid, with the
-			reason, and hurts nothing else.`),
-		Example: templates.Examples(`
+			reason, and hurts nothing else.`,
+		Example: `
 			# What there is, what ends first at the top
 			kubectl k3s-token list
 
@@ -48,7 +47,7 @@ func newListCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token list -o jsonpath='{range .items[*]}{.id}{"\n"}{end}'
 
 			# What the server has not removed yet
-			kubectl k3s-token list --expired`),
+			kubectl k3s-token list --expired`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.toOptions(env)

@@ -23,7 +23,13 @@ const (
 // name that the program was called by, and returns its exit code.
 func Run(ctx context.Context, args []string, env Env) int {
 	env.interrupts = &interrupts{}
-	root := NewCommand(&env)
+	root := newCommand(&env)
+	// Laying out the help of all commands takes a tenth of a quick one's time.
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		layOutHelp(cmd)
+		help(cmd, args)
+	})
 	root.SetArgs(args[1:])
 	if called := strings.TrimSuffix(strings.ToLower(filepath.Base(args[0])), ".exe"); called == completionShim {
 		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, args[1:]...))
@@ -44,17 +50,32 @@ func Run(ctx context.Context, args []string, env Env) int {
 	return 1
 }
 
-// NewCommand returns the command line.
+// NewCommand returns the command line, for documents and tests.
 func NewCommand(env *Env) *cobra.Command {
+	root := newCommand(env)
+	layOutHelp(root)
+	for _, cmd := range root.Commands() {
+		layOutHelp(cmd)
+	}
+	return root
+}
+
+// layOutHelp brings a command's texts into the form that kubectl shows.
+func layOutHelp(cmd *cobra.Command) {
+	cmd.Long, cmd.Example = templates.LongDesc(cmd.Long), templates.Examples(cmd.Example)
+}
+
+// newCommand returns the command line, with help as it stands in the source.
+func newCommand(env *Env) *cobra.Command {
 	var verbosity int
 	root := &cobra.Command{
 		Use:         BinaryName,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: Name},
 		Short:       "Create, list and revoke K3s node join tokens",
-		Long: templates.LongDesc(`
+		Long: `
 			Create, list, extend, delete and inspect K3s join tokens with nothing but a
-			kubeconfig: no login on a server node, no root.`),
-		Example: templates.Examples(`
+			kubeconfig: no login on a server node, no root.`,
+		Example: `
 			# A token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h
 
@@ -62,7 +83,7 @@ func NewCommand(env *Env) *cobra.Command {
 			kubectl k3s-token list
 
 			# Take a token back
-			kubectl k3s-token delete abcdef`),
+			kubectl k3s-token delete abcdef`,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -45,7 +44,7 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 		Use:                   "rotate [--token-file FILE] [--server URL]...",
 		DisableFlagsInUseLine: true,
 		Short:                 "Replace the server token of a cluster",
-		Long: templates.LongDesc(`
+		Long: `
 			Replace the server token, with which servers and, where there is no agent token,
 			agents join. The new one is generated unless you give it, and printed in secure
 			format. The servers go on with the old token until they are restarted with the
@@ -67,8 +66,8 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 			and the file is removed again if the server has certainly not taken the token.
 			Otherwise it is printed once the server has answered, or when it may have taken
 			the token without saying so. Keep the old token: snapshots of the datastore from
-			before the rotation cannot be restored without it.`),
-		Example: templates.Examples(`
+			before the rotation cannot be restored without it.`,
+		Example: `
 			# What would be done, and whether the server is ready for it
 			kubectl k3s-token rotate --token-file node-token --dry-run=server
 
@@ -80,7 +79,7 @@ func newRotateCommand(env *Env, client *clientFlags) *cobra.Command {
 			  --server https://10.0.0.1:6443 --server https://10.0.0.2:6443 --server https://10.0.0.3:6443
 
 			# When all are restarted: does every server answer to the new token alone?
-			kubectl k3s-token verify --all-servers --token-file new-token --old-token-file node-token`),
+			kubectl k3s-token verify --all-servers --token-file new-token --old-token-file node-token`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := refuseEmpty(cmd, "token", "token-file", "new-token", "new-token-file", flagNewTokenOutput); err != nil {

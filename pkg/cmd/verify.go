@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
@@ -33,7 +32,7 @@ func newVerifyCommand(env *Env, client *clientFlags) *cobra.Command {
 		Use:                   "verify (TOKEN | - | --token-file FILE) [--server URL]...",
 		DisableFlagsInUseLine: true,
 		Short:                 "Try whether a node could join with a token",
-		Long: templates.LongDesc(`
+		Long: `
 			Try a token on a K3s server as a joining node does, without joining: download
 			the server's CA bundle, hash it, compare the hash with the token's, validate the
 			server's certificate, and only then send the credentials. The answer says what
@@ -49,8 +48,8 @@ func newVerifyCommand(env *Env, client *clientFlags) *cobra.Command {
 			and once all accept it, removes the record that rotate has left in the cluster.
 
 			Others on this machine can read what stands on a command line, so prefer "-",
-			--token-file or the variable K3S_TOKEN to a TOKEN argument.`),
-		Example: templates.Examples(`
+			--token-file or the variable K3S_TOKEN to a TOKEN argument.`,
+		Example: `
 			# Can a node join with the token in that file?
 			kubectl k3s-token verify --token-file node-token
 
@@ -61,7 +60,7 @@ func newVerifyCommand(env *Env, client *clientFlags) *cobra.Command {
 			kubectl k3s-token verify --all-servers --token-file node-token
 
 			# For a script: what the token is good for
-			kubectl k3s-token verify --token-file node-token -o jsonpath='{.joinsAgents} {.joinsServers}'`),
+			kubectl k3s-token verify --token-file node-token -o jsonpath='{.joinsAgents} {.joinsServers}'`,
 		Args: atMostOneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := refuseEmpty(cmd, "token", "token-file", "old-token-file"); err != nil {

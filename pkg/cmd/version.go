@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 )
@@ -23,15 +22,15 @@ func newVersionCommand(env *Env, client *clientFlags) *cobra.Command {
 		Use:                   "version",
 		DisableFlagsInUseLine: true,
 		Short:                 "Print the versions of the plugin and of the server",
-		Long: templates.LongDesc(`
+		Long: `
 			Print the version of the plugin, and the version and distribution of the server
-			of the current context.`),
-		Example: templates.Examples(`
+			of the current context.`,
+		Example: `
 			# Both versions
 			kubectl k3s-token version
 
 			# The plugin's alone; no cluster is asked
-			kubectl k3s-token version --client`),
+			kubectl k3s-token version --client`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.toOptions(env)
