@@ -39,9 +39,11 @@ snapshot: $(TOOLS)/goreleaser ## Build archives and packages of this commit for 
 # kubectl finds the plugin by the file's name, wherever on PATH it is.
 PREFIX ?=
 GOBIN_DIR = $(or $(shell $(GO) env GOBIN),$(shell $(GO) env GOPATH)/bin)
+INSTALL_DIR = $(DESTDIR)$(or $(PREFIX:%=%/bin),$(GOBIN_DIR))
 .PHONY: install
 install: build ## Copy the plugin to $(PREFIX)/bin, or to Go's bin folder
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(or $(PREFIX:%=%/bin),$(GOBIN_DIR))/kubectl-k3s_token
+	install -d $(INSTALL_DIR)
+	install -m 0755 $(BINARY) $(INSTALL_DIR)/kubectl-k3s_token
 
 .PHONY: clean
 clean: ## Remove all that was built
@@ -50,7 +52,7 @@ clean: ## Remove all that was built
 ##@ The K3s that tests and demo run on
 
 .PHONY: k3s
-k3s: hack/k3s/bin/k3s ## Build the K3s test server (5 minutes the first time)
+k3s: hack/k3s/bin/k3s ## Build the K3s test server (5 to 15 minutes the first time)
 
 .PHONY: rke2
 rke2: hack/k3s/bin/rke2 ## Build the same server as RKE2 (20 seconds after k3s)
@@ -118,7 +120,7 @@ test-release: release-tools hack/k3s/bin/k3s ## Make a release, and install it w
 # go test takes one fuzz target of one package at a time.
 FUZZTIME ?= 10s
 .PHONY: fuzz
-fuzz: ## Fuzz each target for FUZZTIME (10s)
+fuzz: hack/k3s/bin/k3s ## Fuzz each target for FUZZTIME (10s); one compares with K3s's own code
 	@grep -rHoE --include='*_test.go' '^func Fuzz\w+' cmd pkg test | sed 's/:func / /' | while read -r file target; do \
 		echo "$$target in $$(dirname "$$file")"; \
 		$(GO) test -tags $(TAGS) -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \

@@ -21,7 +21,12 @@ work=$(mktemp -d)
 network=k3stoken-$$
 clean() {
   status=$?
-  if ((status)); then docker logs --tail 40 "$network-server" >&2 || true; fi
+  if ((status)); then
+    for container in "$network-server" "$network-agent"; do
+      echo "the log of $container:" >&2
+      docker logs --tail 40 "$container" >&2 || true
+    done
+  fi
   docker rm --force --volumes "$network-server" "$network-agent" > /dev/null 2>&1 || true
   docker network rm "$network" > /dev/null 2>&1 || true
   rm -rf "$work"
@@ -59,5 +64,6 @@ docker run --detach --privileged --name "$network-agent" --hostname agent --netw
   --volume "$work/token:/token:ro" "$image" agent --server "https://$network-server:6443" --token-file /token > /dev/null
 await 180 has_node
 "$plugin" delete - < "$work/token"
-[[ -z $("$plugin" list --output name) ]]
+left=$("$plugin" list --output name)
+[[ -z $left ]] || { echo "left in the cluster: $left" >&2; exit 1; }
 echo "A node has joined K3s $version."
