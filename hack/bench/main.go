@@ -197,9 +197,19 @@ func summary(results []measured) (median time.Duration, memory int64) {
 	return times[len(times)/2], memory
 }
 
+// startUp times commands that ask no server, beside the start of other programs,
+// which tells how fast the machine is.
 func (b *bench) startUp(runs int) error {
+	others := []contender{{name: "a Go program that does nothing", args: []string{b.self, "raw", "nothing"}}}
+	if kubectl, err := exec.LookPath("kubectl"); err == nil {
+		others = append(others, contender{name: "kubectl version --client", args: []string{kubectl, "version", "--client"}})
+	}
 	for _, args := range [][]string{{"generate"}, {"inspect", "abcdef.0123456789abcdef"}, {"--help"}, {"__complete", "create", "--"}} {
-		if err := b.compare(args[0], runs, contender{name: "plugin", args: append([]string{b.plugin}, args...)}); err != nil {
+		contenders := []contender{{name: "plugin", args: append([]string{b.plugin}, args...)}}
+		if args[0] == "generate" {
+			contenders = append(contenders, others...)
+		}
+		if err := b.compare(args[0], runs, contenders...); err != nil {
 			return err
 		}
 	}
