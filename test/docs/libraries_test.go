@@ -56,7 +56,7 @@ func TestErrorsPageHasWhatWrongCommandLinesPrint(t *testing.T) {
 		"delete", "delete --all abcdef", "delete nope!", "delete --all", "verify K10abc", "verify --server http://x abcdef.0123456789abcdef", "rotate",
 	} {
 		var stderr strings.Builder
-		out := io.Writer(io.Discard)
+		out := io.Discard
 		if args == "generate" {
 			out = full{}
 		}
