@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -37,11 +36,6 @@ func run() int {
 	// A reader that goes away must not end the process before it has removed a
 	// token that nobody has seen: the write fails instead.
 	surviveBrokenPipes()
-	// Collecting garbage twice as often takes long lists a fifth less memory, and
-	// no time that could be measured (docs/performance.md).
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 	// What the client library would write to stderr by itself; -v turns it on.
 	klog.SetLogger(logr.Discard())
 	return cmd.Run(ctx, os.Args, cmd.Env{
