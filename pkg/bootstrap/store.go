@@ -588,8 +588,8 @@ func (s *Store) ExtendAll(ctx context.Context, refs []Ref, end End) ([]*Token, [
 
 // each calls do for 0 to n-1, several at a time, and returns what they
 // returned. It calls no further once the context is done, nor after
-// unansweredInARow: the rest would fare no better, and each may take long. step, where there is one, is told after each how many
-// are done, one call at a time.
+// unansweredInARow: the rest would fare no better, and each may take long. step,
+// where there is one, is told after each how many are done, one call at a time.
 func (s *Store) each(ctx context.Context, n int, step func(done int), do func(i int) error) []error {
 	errs := make([]error, n)
 	var next atomic.Int64

@@ -39,20 +39,25 @@ func report(err error) []string {
 	return lines
 }
 
-// withoutSecrets takes out of a message what it may repeat of the command line or
-// a kubeconfig, and must not: a token that stands where something else was
-// wanted, and the password of a proxy's address.
-func withoutSecrets(message string, args []string) string {
+// withoutSecrets returns what takes out of a message what it may repeat of the
+// command line or a kubeconfig, and must not: a token that stands where something
+// else was wanted, and the password of a proxy's address.
+func withoutSecrets(args []string) func(message string) string {
+	var masked []string
 	for _, arg := range args {
 		value := strings.TrimLeft(arg, "-")
 		if _, after, ok := strings.Cut(arg, "="); ok && value != arg {
 			value = after
 		}
 		if t, err := token.Parse(value); err == nil && t.Type() != token.Password {
-			message = strings.ReplaceAll(message, value, "<not shown, as it is a token>")
+			masked = append(masked, value, "<not shown, as it is a token>")
 		}
 	}
-	return regexp.MustCompile(`://[^/\s"]*@`).ReplaceAllString(message, "://<not shown>@")
+	tokens := strings.NewReplacer(masked...)
+	userinfo := regexp.MustCompile(`://[^/\s"]*@`)
+	return func(message string) string {
+		return userinfo.ReplaceAllString(tokens.Replace(message), "://<not shown>@")
+	}
 }
 
 // flatten takes joined errors apart.

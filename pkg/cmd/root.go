@@ -38,9 +38,9 @@ func Run(ctx context.Context, args []string, env Env) int {
 	if err == nil {
 		return 0
 	}
+	mask := withoutSecrets(args[1:])
 	for _, message := range report(err) {
-		message = withoutSecrets(message, args[1:])
-		for line := range strings.Lines(message) {
+		for line := range strings.Lines(mask(message)) {
 			env.note("%s", strings.TrimSuffix(line, "\n"))
 		}
 	}
