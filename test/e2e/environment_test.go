@@ -63,7 +63,7 @@ func about(t *testing.T, what, end string, want time.Duration) {
 }
 
 func TestAClockThatIsWrongByADay(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	const day = 24 * time.Hour
 	for wrong, where := range map[time.Duration]string{day: "1d ahead of", -day: "1d behind", 0: "", 30 * time.Second: ""} {
 		t.Run(wrong.String(), func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestAClockThatIsWrongByADay(t *testing.T) {
 // TestACertificateThatIsNotValidYet is what a clock that is a day behind makes
 // of the certificates of a new cluster.
 func TestACertificateThatIsNotValidYet(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func admin(t *testing.T, server *k3stest.Server) (cluster, user map[string]any) 
 }
 
 func TestAKubeconfigOfTenThousandContexts(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	createTokens(t, server, 1)
 	cluster, user := admin(t, server)
 	names := make([]string, 10_000)
@@ -221,7 +221,7 @@ func TestAKubeconfigOfTenThousandContexts(t *testing.T) {
 
 // A Secret holds 1 MiB at most, all its fields together.
 func TestADescriptionOfOneMiB(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	description := strings.Repeat("rack 7 ", 1<<20/7+1)[:1<<20]
 	got := inProcess(t, server, 0, "create", "--description", description)
 	if got.exitCode != 1 || got.stdout != "" || !strings.Contains(got.stderr, "Too long: must have at most 1048576 bytes") || len(got.stderr) > 1000 {
@@ -257,7 +257,7 @@ func TestADescriptionOfOneMiB(t *testing.T) {
 // TestAReadOnlyFileSystem runs each command where nothing can be written: in its
 // folder, its home and the folder for temporary files.
 func TestAReadOnlyFileSystem(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	dir := readOnly(t)
 	command := func(args ...string) result { return runIn(t, server, dir, args...) }
 	got := command("create", "abcdef.0123456789abcdef")
@@ -283,7 +283,7 @@ func TestAReadOnlyFileSystem(t *testing.T) {
 
 // TestAFullDisk fills the disk that tokens are written to.
 func TestAFullDisk(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	dir := t.TempDir()
 	mount(t, dir, "size=4k", 0)
 	for range 2 {

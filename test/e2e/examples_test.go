@@ -31,7 +31,6 @@ var exampleServers = regexp.MustCompile(`https://(k3s\.example\.com|10\.0\.0\.\d
 // TestExamples runs each example of each command's help on a server with the
 // token, the files and the folders that the examples name.
 func TestExamples(t *testing.T) {
-	takeTurn(t)
 	root := cmd.NewCommand(&cmd.Env{IOStreams: genericiooptions.NewTestIOStreamsDiscard()})
 	for _, command := range append(root.Commands(), root) {
 		if command.Hidden || command.Name() == "options" {
@@ -41,11 +40,15 @@ func TestExamples(t *testing.T) {
 			if command.Example == "" {
 				t.Fatal("the command has no example")
 			}
-			options := k3stest.Options{}
+			var server *k3stest.Server
 			if command.Name() == "rotate" {
-				options.Token = "no-other-test-has-this" // the server token changes
+				requireBuilt(t, "k3s")
+				besideOthers(t)
+				server = startOwn(t, k3stest.Options{Token: firstPassword}) // which changes
+			} else {
+				server = borrowServer(t, "k3s")
 			}
-			server := exampleCluster(t, options, "example-"+strings.ReplaceAll(command.Name(), "_", "-"))
+			lendNode(t, server, "example-"+strings.ReplaceAll(command.Name(), "_", "-"))
 			rotation := rotation{server: server}
 			for _, example := range strings.Split(outdent(command.Example), "\n\n") {
 				comment, _, _ := strings.Cut(example, "\n")
@@ -114,34 +117,16 @@ func outdent(text string) string {
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
 
-// exampleCluster returns a server of these options whose cluster has a node of
-// that name for it, until the test ends: a test server itself has none, since it
-// runs no kubelet.
-func exampleCluster(t *testing.T, options k3stest.Options, node string) *k3stest.Server {
+// lendNode gives the cluster a node of that name for the server, until the test
+// ends.
+func lendNode(t *testing.T, server *k3stest.Server, name string) {
 	t.Helper()
-	requireBuilt(t, "k3s")
-	server, err := shared.server(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const nodes = "/api/v1/nodes"
-	object := func(fields string) []byte {
-		return []byte(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"` + node + `","labels":{"node-role.kubernetes.io/control-plane":"true"}}` + fields + `}`)
-	}
-	if _, err := call(server, http.MethodPost, nodes, "application/json", object("")); err != nil {
-		t.Fatal(err)
-	}
+	addNode(t, server, name, "127.0.0.1")
 	t.Cleanup(func() {
-		if _, err := call(server, http.MethodDelete, nodes+"/"+node, "", nil); err != nil {
+		if _, err := call(server, http.MethodDelete, "/api/v1/nodes/"+name, "", nil); err != nil {
 			t.Error(err)
 		}
 	})
-	_, err = call(server, http.MethodPatch, nodes+"/"+node+"/status", "application/merge-patch+json",
-		object(`,"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server
 }
 
 // exampleShell runs shell commands that stand in a help text or a document.

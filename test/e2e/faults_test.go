@@ -527,7 +527,7 @@ func (b *faultBed) tokens(mark string) (map[string]storedToken, error) {
 func startFaultBed(t *testing.T) *faultBed {
 	t.Helper()
 	requireBuilt(t, "k3s")
-	server, err := shared.server(k3stest.Options{Token: "e2e-faults-91c3b4e860d5e2f7a91c3b4e"})
+	server, err := shared.server("faults", k3stest.Options{Token: "e2e-faults-91c3b4e860d5e2f7a91c3b4e"})
 	if err != nil {
 		t.Fatal(err)
 	}

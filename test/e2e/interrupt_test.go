@@ -38,22 +38,6 @@ func campaign(t *testing.T, usually int) int {
 	return n
 }
 
-// startServer returns the server that scripts use as well, without tokens, when
-// it is the test's turn.
-func startServer(t *testing.T) *k3stest.Server {
-	t.Helper()
-	requireBuilt(t, "k3s")
-	takeTurn(t)
-	server, err := shared.server(k3stest.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := deleteBootstrapTokens(server); err != nil {
-		t.Fatal(err)
-	}
-	return server
-}
-
 // result is what a command left.
 type result struct {
 	stdout, stderr string
@@ -172,7 +156,7 @@ func interrupted(t *testing.T, server *k3stest.Server, prepare func(t *testing.T
 }
 
 func TestInterruptedCreateLeavesNoTokenThatNobodySaw(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	for name, args := range map[string][]string{
 		"one": {"create"}, "many": {"create", "--count", "40"}, "to a file": {"create", "--count", "20", "--output-file", "tokens"},
 	} {
@@ -215,7 +199,7 @@ func createTokens(t *testing.T, server *k3stest.Server, n int) {
 }
 
 func TestInterruptedDeleteSaysWhatIsGone(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	var before map[string]string
 	interrupted(t, server, func(t *testing.T, _ string) []string {
 		createTokens(t, server, 60)
@@ -237,7 +221,7 @@ func TestInterruptedDeleteSaysWhatIsGone(t *testing.T) {
 }
 
 func TestInterruptedExtendSaysWhatIsExtended(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	createTokens(t, server, 60)
 	var before map[string]string
 	hours := 1
@@ -264,7 +248,7 @@ func TestInterruptedExtendSaysWhatIsExtended(t *testing.T) {
 }
 
 func TestInterruptedListPrintsWholeLines(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	createTokens(t, server, 60)
 	list := []string{"list", "-o", "name", "--chunk-size", "4"}
 	whole := attempt{args: list, delay: time.Hour}.on(t, server).stdout
@@ -284,7 +268,7 @@ func TestInterruptedListPrintsWholeLines(t *testing.T) {
 }
 
 func TestInterruptedVerifyChangesNothing(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	token := attempt{args: []string{"create"}, delay: time.Hour}.on(t, server).stdout
 	before := tokenEnds(t, server)
 	interrupted(t, server, func(t *testing.T, dir string) []string {
@@ -306,7 +290,7 @@ func TestInterruptedVerifyChangesNothing(t *testing.T) {
 }
 
 func TestInterruptedGeneratePrintsATokenOrNone(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	interrupted(t, server, func(*testing.T, string) []string { return []string{"generate", "--count", "1000", "--type", "server"} },
 		func(_ *testing.T, _ string, got result, ended bool) string {
 			if want := map[bool]int{false: 1000}[ended]; strings.Count(got.stdout, "\n") != want {
@@ -322,7 +306,7 @@ const promptly = 10 * time.Second
 // TestInterruptedWhileItReads ends commands that wait for a standard input which
 // says nothing, or half of a token.
 func TestInterruptedWhileItReads(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	createTokens(t, server, 1)
 	before := tokenEnds(t, server)
 	commands := [][]string{{"inspect", "-"}, {"create", "-"}, {"delete", "-"}, {"extend", "-", "--ttl", "1h"}, {"verify", "-"}, {"rotate", "--yes", "-t", "-"}}
@@ -390,7 +374,7 @@ func readUntil(screen *os.File, text string, bound time.Duration) (shown string,
 // TestInterruptedQuestion ends commands that wait for an answer on a terminal.
 // The terminal is left as it was: what is typed can be seen.
 func TestInterruptedQuestion(t *testing.T) {
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	createTokens(t, server, 2)
 	before := tokenEnds(t, server)
 	binary, err := plugin()
@@ -400,7 +384,9 @@ func TestInterruptedQuestion(t *testing.T) {
 	commands := [][]string{{"delete", "--all"}, {"rotate"}}
 	n := campaign(t, 20)
 	asked := 0
-	for i, delay := range moments(n, 250*time.Millisecond) {
+	// Before it asks, delete makes a list.
+	untilAsked := attempt{args: []string{"list"}, delay: time.Hour}.on(t, server).took
+	for i, delay := range moments(n, 3*untilAsked) {
 		args, signal := commands[i%len(commands)], []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i/len(commands)%2]
 		ctx, cancel := context.WithTimeout(t.Context(), delay+promptly)
 		command := exec.CommandContext(ctx, binary, args...)
@@ -454,7 +440,11 @@ func TestInterruptedRotateNeverLosesTheNewToken(t *testing.T) {
 	}
 	args := []string{"rotate", "--yes", "--force", "--token-file", filepath.Join(o.dir, o.file(t, "old", current)), "--new-token-output"}
 	interrupted, changed, n := 0, 0, campaign(t, 20)
-	for i, delay := range moments(n, 600*time.Millisecond) {
+	undisturbed := attempt{args: append(args[:len(args):len(args)], filepath.Join(o.dir, "new")), delay: time.Hour}.on(t, server)
+	if undisturbed.exitCode != 0 {
+		t.Fatalf("rotate: %s", hidePasswords(undisturbed.stderr))
+	}
+	for i, delay := range moments(n, 2*undisturbed.took) {
 		before, err := server.ServerToken()
 		if err != nil {
 			t.Fatal(err)

@@ -2,9 +2,8 @@
 //
 // Each file of testdata/script is one test, in the language of
 // https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript with the
-// commands of commands_test.go. Scripts run one after the other on one server
-// and find it without any bootstrap token. What has a server of its own runs
-// beside others.
+// commands of commands_test.go. A script has a server to itself for as long as
+// it runs, and finds it without any bootstrap token.
 package e2e
 
 import (
@@ -33,7 +32,7 @@ import (
 var tools = []string{"kubectl", "sh", "bash", "zsh", "fish"}
 
 // shared is what the scripts have in common; each part is made at its first use.
-var shared = &fixtures{interrupted: make(chan struct{}), beside: make(chan struct{}, 3)}
+var shared = newFixtures()
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -59,43 +58,57 @@ func run(m *testing.M) int {
 
 // TestScripts runs what holds on a server as K3s sets it up by default.
 func TestScripts(t *testing.T) {
-	takeTurn(t)
-	runScripts(t, filepath.Join("testdata", "script"), k3stest.Options{})
-}
-
-// TestScriptsCustomCA runs what is different with CAs below a private root.
-func TestScriptsCustomCA(t *testing.T) {
-	besideOthers(t)
-	runScripts(t, filepath.Join("testdata", "script-customca"), k3stest.Options{CustomCA: true})
+	t.Parallel()
+	runScripts(t, "script", func(t *testing.T) *k3stest.Server { return borrowServer(t, "k3s") })
 }
 
 // TestScriptsRKE2 runs what is different on the same server under RKE2's name.
 func TestScriptsRKE2(t *testing.T) {
-	takeTurn(t) // documents use that server as well
-	runScripts(t, filepath.Join("testdata", "script-rke2"), k3stest.Options{Program: "rke2"})
+	t.Parallel()
+	runScripts(t, "script-rke2", func(t *testing.T) *k3stest.Server { return borrowServer(t, "rke2") })
+}
+
+// TestScriptsCustomCA runs what is different with CAs below a private root.
+func TestScriptsCustomCA(t *testing.T) {
+	runScriptsBeside(t, "script-customca", k3stest.Options{CustomCA: true})
 }
 
 // TestScriptsAgentToken runs what is different where agents have a token of
 // their own.
 func TestScriptsAgentToken(t *testing.T) {
-	besideOthers(t)
-	runScripts(t, filepath.Join("testdata", "script-agenttoken"), k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
+	runScriptsBeside(t, "script-agenttoken", k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
 }
 
-// TestScriptsRotate runs what changes a server's token, on a server that no
-// other test uses.
+// TestScriptsRotate runs what changes a server's token.
 func TestScriptsRotate(t *testing.T) {
-	besideOthers(t)
-	runScripts(t, filepath.Join("testdata", "script-rotate"), k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
+	runScriptsBeside(t, "script-rotate", k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
 }
 
-// takeTurn waits until no other test uses the server that most tests share, and
-// finds without tokens. Tests with a server of their own go on beside it.
-func takeTurn(t *testing.T) {
+// runScriptsBeside runs scripts one after the other on a server of their own.
+func runScriptsBeside(t *testing.T, folder string, options k3stest.Options) {
+	t.Helper()
+	besideOthers(t)
+	requireBuilt(t, "k3s")
+	server := startOwn(t, options)
+	runScripts(t, folder, func(*testing.T) *k3stest.Server { return server })
+}
+
+// borrowServer returns a server of that program, "k3s" or "rke2", without tokens,
+// which no other test uses until this one ends.
+func borrowServer(t *testing.T, program string) *k3stest.Server {
 	t.Helper()
 	t.Parallel()
-	shared.turn.Lock()
-	t.Cleanup(shared.turn.Unlock)
+	requireBuilt(t, program)
+	turn := <-shared.turns
+	t.Cleanup(func() { shared.turns <- turn })
+	server, err := shared.server(fmt.Sprintf("%s %d", program, turn), k3stest.Options{Program: program})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := deleteBootstrapTokens(server); err != nil {
+		t.Fatal(err)
+	}
+	return server
 }
 
 // besideOthers lets the test run beside others, a few at a time: each has
@@ -110,47 +123,71 @@ func besideOthers(t *testing.T) {
 // fixtures are the servers and helpers that tests share.
 type fixtures struct {
 	interrupted chan struct{}
-	turn        sync.Mutex
+	turns       chan int // each is the right to use the servers of that number
 	beside      chan struct{}
 
 	mu      sync.Mutex
 	dir     string // of everything below
-	servers map[string]*k3stest.Server
+	servers map[string]*sharedServer
 	oracle  *k3stest.Oracle
 }
 
-// server returns the running server of these options, and starts it if this is
-// the first test to ask for it.
-func (f *fixtures) server(options k3stest.Options) (*k3stest.Server, error) {
+func newFixtures() *fixtures {
+	const turns, beside = 2, 3
+	f := &fixtures{
+		interrupted: make(chan struct{}),
+		turns:       make(chan int, turns),
+		beside:      make(chan struct{}, beside),
+		servers:     map[string]*sharedServer{},
+	}
+	for turn := range turns {
+		f.turns <- turn
+	}
+	return f
+}
+
+// sharedServer is a server that the first test to ask for it starts.
+type sharedServer struct {
+	dir    string
+	once   sync.Once
+	server *k3stest.Server
+	err    error
+}
+
+// server returns the running server of that name. Whoever asks for a name gives
+// the same options.
+func (f *fixtures) server(name string, options k3stest.Options) (*k3stest.Server, error) {
+	s, err := f.named(name)
+	if err != nil {
+		return nil, err
+	}
+	s.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() {
+			select {
+			case <-f.interrupted:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		options.Dir = s.dir
+		s.server, s.err = k3stest.Start(ctx, options)
+	})
+	return s.server, s.err
+}
+
+func (f *fixtures) named(name string) (*sharedServer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := fmt.Sprintf("%+v", options)
-	if server := f.servers[key]; server != nil {
-		return server, nil
-	}
-	dir, err := f.folder()
-	if err != nil {
-		return nil, err
-	}
-	options.Dir = filepath.Join(dir, fmt.Sprintf("s%d", len(f.servers)))
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-f.interrupted:
-			cancel()
-		case <-ctx.Done():
+	if f.servers[name] == nil {
+		dir, err := f.folder()
+		if err != nil {
+			return nil, err
 		}
-	}()
-	server, err := k3stest.Start(ctx, options)
-	if err != nil {
-		return nil, err
+		f.servers[name] = &sharedServer{dir: filepath.Join(dir, fmt.Sprintf("s%d", len(f.servers)))}
 	}
-	if f.servers == nil {
-		f.servers = map[string]*k3stest.Server{}
-	}
-	f.servers[key] = server
-	return server, nil
+	return f.servers[name], nil
 }
 
 // tokenOracle returns K3s's own judgement of tokens.
@@ -216,11 +253,14 @@ func (f *fixtures) toolsFolder() (string, error) {
 func (f *fixtures) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, server := range f.servers {
-		if err := server.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+	for name, s := range f.servers {
+		s.once.Do(func() {}) // waits for a start that is under way
+		if s.server != nil {
+			if err := s.server.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
 		}
-		delete(f.servers, key)
+		delete(f.servers, name)
 	}
 	if f.oracle != nil {
 		if err := f.oracle.Close(); err != nil {
@@ -288,24 +328,17 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// runScripts runs the scripts of a folder on a server of these options.
-func runScripts(t *testing.T, dir string, options k3stest.Options) {
-	program := options.Program
-	if program == "" {
-		program = "k3s"
-	}
-	requireBuilt(t, program)
-	server, err := shared.server(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+// runScripts runs the scripts of a folder of testdata, each on the server that
+// serverFor returns for its test.
+func runScripts(t *testing.T, folder string, serverFor func(*testing.T) *k3stest.Server) {
+	t.Helper()
 	params := testscript.Params{
-		Dir:                 dir,
+		Dir:                 filepath.Join("testdata", folder),
 		Cmds:                commands,
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
-		Setup:               func(env *testscript.Env) error { return setup(env, server) },
+		Setup:               func(env *testscript.Env) error { return setup(env, serverFor(env.T().(quietT).T)) },
 		Condition: func(condition string) (bool, error) {
 			switch condition {
 			case "kubectl":
@@ -370,8 +403,8 @@ func setup(env *testscript.Env, server *k3stest.Server) error {
 	return nil
 }
 
-// quietT is a test that keeps secrets out of its log and that does not run
-// beside others, since all scripts see the same cluster.
+// quietT is a test that keeps secrets out of its log. Whether it runs beside
+// others is not for testscript to say, which asks for that before each script.
 type quietT struct{ *testing.T }
 
 var secretPatterns = []*regexp.Regexp{

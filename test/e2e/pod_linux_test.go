@@ -31,7 +31,7 @@ func TestInAPod(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a mount namespace can be made by root only")
 	}
-	server := startServer(t)
+	server := borrowServer(t, "k3s")
 	binary, err := plugin()
 	if err != nil {
 		t.Fatal(err)

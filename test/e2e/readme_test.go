@@ -25,24 +25,21 @@ import (
 // run: they need another machine, or show what is printed. The page on RKE2 has
 // a server of that name.
 func TestDocuments(t *testing.T) {
-	takeTurn(t)
 	for _, document := range documents(t, "README.md", "docs/*.md", "docs/tasks/*.md") {
 		blocks := codeBlocks(document.text, "sh")
 		if len(blocks) == 0 {
 			continue
 		}
 		t.Run(document.name, func(t *testing.T) {
-			options := k3stest.Options{}
+			program := "k3s"
 			if strings.HasSuffix(document.name, "rke2.md") {
-				options.Program = "rke2"
+				program = "rke2"
 			}
+			server := borrowServer(t, program)
 			// A node takes a moment to be gone, so each document has one of its own.
 			node, _, _ := strings.Cut(filepath.Base(document.name), ".")
-			server := exampleCluster(t, options, "document-"+strings.ToLower(node))
+			lendNode(t, server, "document-"+strings.ToLower(node))
 			shell := newExampleShell(t, server)
-			if err := deleteBootstrapTokens(server); err != nil {
-				t.Fatal(err)
-			}
 			t.Cleanup(func() { deleteExampleObjects(t, server) })
 			for _, block := range blocks {
 				t.Run(fmt.Sprintf("line %d", block.line), func(t *testing.T) { shell.run(t, block.text) })

@@ -67,18 +67,10 @@ const (
 
 // TestShellsComplete presses TAB in real shells, on a terminal.
 func TestShellsComplete(t *testing.T) {
-	takeTurn(t)
-	requireBuilt(t, "k3s")
-	server, err := shared.server(k3stest.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, shell := range completingShells {
 		t.Run(shell.name, func(t *testing.T) {
 			shell.require(t)
-			if err := deleteBootstrapTokens(server); err != nil {
-				t.Fatal(err)
-			}
+			server := borrowServer(t, "k3s")
 			for id, description := range map[string]string{"aaaaa1": "rack 7", "aaaaa2": "worker: two", "bbbbb1": ""} {
 				createToken(t, server, id, description)
 			}
