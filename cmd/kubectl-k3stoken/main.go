@@ -49,9 +49,14 @@ func run() int {
 	})
 }
 
+// echoes is for how long after a signal another one is taken for its echo: a
+// shell and the kernel each tell of a terminal that is gone, and timeout tells a
+// process and then its group.
+const echoes = time.Second
+
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP (the
-// terminal is gone) cancels, with cmd.Interrupted as the cause. The second ends
-// the process as usual.
+// terminal is gone) cancels, with cmd.Interrupted as the cause. A second SIGINT
+// or SIGTERM, of somebody who does not want to wait, ends the process at once.
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
@@ -61,16 +66,22 @@ func interruptible() (context.Context, context.CancelFunc) {
 		}
 	}
 	go func() {
-		select {
-		case received := <-signals:
-			signal.Stop(signals)
-			code := 130
-			if number, ok := received.(syscall.Signal); ok {
-				code = 128 + int(number)
+		cancel(cmd.Interrupted{ExitCode: exitCode(<-signals)})
+		first := time.Now()
+		for again := range signals {
+			if again != syscall.SIGHUP && time.Since(first) > echoes {
+				os.Exit(exitCode(again))
 			}
-			cancel(cmd.Interrupted{ExitCode: code})
-		case <-ctx.Done():
 		}
 	}()
 	return ctx, func() { cancel(nil) }
+}
+
+// exitCode is what a shell expects of a process that the signal ended.
+func exitCode(s os.Signal) int {
+	number, ok := s.(syscall.Signal)
+	if !ok {
+		number = syscall.SIGINT
+	}
+	return 128 + int(number)
 }

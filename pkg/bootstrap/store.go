@@ -154,13 +154,13 @@ func unlessCertain(sent int, err error) error {
 	return &UncertainError{err}
 }
 
-// isRefusal tells whether the API server itself said that it did not do what
-// was asked. Server errors do not say so: the write may have come through. Of a
-// request that the client repeated, as it does after 503 with Retry-After, it
-// only speaks of the last time.
+// isRefusal tells whether the API server itself, or one that would redirect to
+// it, said that it did not do what was asked. Server errors do not say so: the
+// write may have come through. Of a request that the client repeated, as it does
+// after 503 with Retry-After, it only speaks of the last time.
 func isRefusal(err error) bool {
 	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Code >= 400 && status.Status().Code < 500 &&
+	return errors.As(err, &status) && status.Status().Code >= 300 && status.Status().Code < 500 &&
 		status.Status().Code != http.StatusRequestTimeout
 }
 
@@ -571,6 +571,9 @@ func (s *Store) setExpiry(ctx context.Context, t *Token, expires time.Time) (sen
 	})
 	if err != nil {
 		return sent, nil, err
+	}
+	if patched.Name != t.SecretName || string(patched.Data[bootstrapapi.BootstrapTokenExpirationKey]) != string(data[bootstrapapi.BootstrapTokenExpirationKey]) {
+		return sent, nil, fmt.Errorf("the server answers with a Secret that does not have the expiry asked for: %q", patched.Name)
 	}
 	return sent, FromSecret(patched), nil
 }

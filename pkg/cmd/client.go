@@ -112,12 +112,17 @@ func (f *clientFlags) connect() (*connection, error) {
 	clock := newServerClock(f.env)
 	config.Wrap(smallWindow)
 	config.Wrap(clock.Observe)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return boundedWait{next, f.env.Now} })
+	plain := rest.CopyConfig(config) // a wrapped one would hold on to itself
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return expiredLogin{next, plain, f.env, &sync.Once{}}
+	})
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return notSilent{next, silenceBound} })
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
 	}
-	if config.ExecProvider != nil {
+	if config.ExecProvider != nil || config.AuthProvider != nil {
 		transport.Transport = interruptibleTransport{transport.Transport}
 	}
 	client, err := kube.NewClient(config, transport)
@@ -170,15 +175,16 @@ type printableWarnings struct{ rest.WarningHandler }
 
 // HandleWarningHeader implements rest.WarningHandler.
 func (w printableWarnings) HandleWarningHeader(code int, agent, text string) {
-	w.WarningHandler.HandleWarningHeader(code, agent, printable(text))
+	w.WarningHandler.HandleWarningHeader(code, agent, printable(hideSecrets(text)))
 }
 
 // cluster names the cluster for a question to the user.
 func (c *connection) cluster() string {
+	host := hideSecrets(c.config.Host)
 	if c.context == "" {
-		return c.config.Host
+		return host
 	}
-	return fmt.Sprintf("%s (%s)", c.context, c.config.Host)
+	return fmt.Sprintf("%s (%s)", c.context, host)
 }
 
 // raw returns the kubeconfig as it stands in its files.

@@ -416,11 +416,18 @@ func (o *createOptions) deliver(ctx context.Context, facts *clusterFacts, delive
 	return nil
 }
 
+// manyToUndo is from how many tokens on removing them takes so long that the user
+// is told of it before.
+const manyToUndo = 100
+
 // undo removes tokens that did not reach the user, and returns which of them
 // may be left.
 func (o *createOptions) undo(ctx context.Context, store *bootstrap.Store, tokens []*bootstrap.Token) error {
 	if len(tokens) == 0 || o.dryRun != dryRunNone {
 		return nil
+	}
+	if len(tokens) > manyToUndo {
+		o.env.note("removing the %s that were made: another interrupt would leave them in the cluster", countTokens(len(tokens)))
 	}
 	var left, unseen []string
 	var errs []error

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,8 +41,8 @@ func report(err error) []string {
 }
 
 // withoutSecrets returns what takes out of a message what it may repeat of the
-// command line or a kubeconfig, and must not: a token that stands where something
-// else was wanted, and the password of a proxy's address.
+// command line, and must not: a token that stands where something else was
+// wanted. Of what hideSecrets knows it leaves nothing either.
 func withoutSecrets(args []string) func(message string) string {
 	var masked []string
 	for _, arg := range args {
@@ -54,10 +55,33 @@ func withoutSecrets(args []string) func(message string) string {
 		}
 	}
 	tokens := strings.NewReplacer(masked...)
-	userinfo := regexp.MustCompile(`://[^/\s"]*@`)
-	return func(message string) string {
-		return userinfo.ReplaceAllString(tokens.Replace(message), "://<not shown>@")
+	return func(message string) string { return hideSecrets(tokens.Replace(message)) }
+}
+
+// secretPatterns are how secrets look wherever they stand: in the answer of a
+// server or a webhook that quotes what it was sent, in a path, in an address. A
+// host's name may look like a token up to its next dot or port.
+var secretPatterns = sync.OnceValue(func() []secretPattern {
+	return []secretPattern{
+		{regexp.MustCompile(`\b([a-z0-9]{6}\.)[a-z0-9]{16}(\.?$|[.:][^a-z0-9]|[^a-z0-9.:])`), "${1}<not shown>${2}"},
+		{regexp.MustCompile(`(K10[0-9a-f]{64}::)[^\s"']+`), "${1}<not shown>"},
+		{regexp.MustCompile(`(token-secret\W{1,8}?)(\[[0-9 ]+\]|[A-Za-z0-9+/]{8,}=*)`), "${1}<not shown>"},
+		{regexp.MustCompile(`://[^/\s"]*@`), "://<not shown>@"},
 	}
+})
+
+type secretPattern struct {
+	pattern     *regexp.Regexp
+	replacement string
+}
+
+// hideSecrets takes what looks like a secret out of a text that comes from
+// elsewhere.
+func hideSecrets(text string) string {
+	for _, s := range secretPatterns() {
+		text = s.pattern.ReplaceAllString(text, s.replacement)
+	}
+	return text
 }
 
 // flatten takes joined errors apart.

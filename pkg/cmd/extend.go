@@ -117,6 +117,9 @@ func (o *extendOptions) run(ctx context.Context) error {
 		}
 		seen[tokens[i].SecretName] = true
 		extended = append(extended, newBootstrapToken(tokens[i], now))
+		if problem := tokens[i].Problem; problem != "" {
+			o.env.warn("token %q cannot be used: %s", tokens[i].ID, problem)
+		}
 		end := "never expires"
 		if !expires.IsZero() {
 			end = "expires at " + expires.Format(time.RFC3339)

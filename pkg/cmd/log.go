@@ -2,10 +2,13 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
+	"sync"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -33,7 +36,8 @@ func withLogging(ctx context.Context, verbosity int, out io.Writer) (context.Con
 	return logr.NewContext(ctx, logger), nil
 }
 
-// maskingSink hides the bodies of requests and answers from a log.
+// maskingSink hides the bodies of requests and answers from a log, and what
+// looks like a secret.
 type maskingSink struct{ logr.LogSink }
 
 // Init implements logr.LogSink: the sink is one call further from its caller.
@@ -52,17 +56,20 @@ func (s maskingSink) WithCallDepth(depth int) logr.LogSink {
 
 // Info implements logr.LogSink.
 func (s maskingSink) Info(level int, msg string, keysAndValues ...any) {
-	s.LogSink.Info(level, msg, maskBodies(keysAndValues)...)
+	s.LogSink.Info(level, msg, maskValues(keysAndValues)...)
 }
 
 // Error implements logr.LogSink.
 func (s maskingSink) Error(err error, msg string, keysAndValues ...any) {
-	s.LogSink.Error(err, msg, maskBodies(keysAndValues)...)
+	if err != nil {
+		err = errors.New(hideSecrets(err.Error()))
+	}
+	s.LogSink.Error(err, msg, maskValues(keysAndValues)...)
 }
 
 // WithValues implements logr.LogSink.
 func (s maskingSink) WithValues(keysAndValues ...any) logr.LogSink {
-	return maskingSink{s.LogSink.WithValues(maskBodies(keysAndValues)...)}
+	return maskingSink{s.LogSink.WithValues(maskValues(keysAndValues)...)}
 }
 
 // WithName implements logr.LogSink.
@@ -70,12 +77,30 @@ func (s maskingSink) WithName(name string) logr.LogSink {
 	return maskingSink{s.LogSink.WithName(name)}
 }
 
-func maskBodies(keysAndValues []any) []any {
+func maskValues(keysAndValues []any) []any {
 	masked := append([]any(nil), keysAndValues...)
 	for i := 0; i+1 < len(masked); i += 2 {
-		if masked[i] == "body" {
-			masked[i+1] = fmt.Sprintf("<not shown, as it may hold secrets: %d characters>", len(fmt.Sprint(masked[i+1])))
-		}
+		masked[i+1] = maskValue(masked[i], masked[i+1])
 	}
 	return masked
+}
+
+// cookies are lines of headers that let somebody in. The library itself leaves
+// out Authorization.
+var cookies = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?im)^(\s*(set-)?cookie: ).*`) })
+
+func maskValue(key, value any) any {
+	switch key {
+	case "body":
+		return fmt.Sprintf("<not shown, as it may hold secrets: %d characters>", len(fmt.Sprint(value)))
+	case "headers":
+		return cookies().ReplaceAllString(fmt.Sprint(value), "$1<not shown>")
+	}
+	switch v := value.(type) {
+	case string:
+		return hideSecrets(v)
+	case error:
+		return hideSecrets(v.Error())
+	}
+	return value
 }

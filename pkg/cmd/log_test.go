@@ -33,7 +33,7 @@ func TestTheLogLeavesBodiesOutHoweverTheyGetThere(t *testing.T) {
 		}
 	}
 	keysAndValues := []any{"body", secret}
-	maskBodies(keysAndValues)
+	maskValues(keysAndValues)
 	if keysAndValues[1] != secret {
 		t.Error("the caller's own values are changed")
 	}

@@ -10,9 +10,12 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -41,8 +44,23 @@ func NewClient(config *rest.Config, transport *http.Client) (*Client, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	client, err := rest.RESTClientForConfigAndClient(config, transport)
+	straight := *transport
+	straight.CheckRedirect = refuseRedirect
+	client, err := rest.RESTClientForConfigAndClient(config, &straight)
 	return &Client{client, runtime.NewParameterCodec(scheme)}, err
+}
+
+// refuseRedirect keeps package http from following a redirect, which API servers
+// do not give: what was to change something would be a GET there, and answered as
+// if it were done, or the body and its secrets would go to somebody else.
+func refuseRedirect(request *http.Request, _ []*http.Request) error {
+	return refusal(request.Response.StatusCode, fmt.Sprintf("the request is redirected to %s://%s, as no Kubernetes API does: set the API server's own address (--server)",
+		request.URL.Scheme, request.URL.Host))
+}
+
+// refusal is an answer that has no reason of Kubernetes's own.
+func refusal(code int, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: int32(code), Message: message}} //nolint:gosec // an HTTP status
 }
 
 // Secrets returns the client for the Secrets of a namespace.
@@ -98,11 +116,19 @@ func (r Resource[T, P]) Patch(ctx context.Context, name string, kind types.Patch
 	return r.one(ctx, r.client.Patch(kind).Name(name).Body(patch), &opts)
 }
 
-// Delete removes an object.
+// Delete removes an object. One that its finalizers keep is an error with status
+// 423.
 func (r Resource[T, P]) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
-	// The answer is a Status, or the object as it was.
-	_, err := r.path(r.client.RESTClient.Delete().Name(name).Body(&opts)).Do(ctx).Get()
-	return err
+	answer, err := r.path(r.client.RESTClient.Delete().Name(name).Body(&opts)).Do(ctx).Get()
+	if err != nil {
+		return err
+	}
+	// The answer is a Status, or the object as it is now.
+	if left, ok := answer.(P); ok && left.GetDeletionTimestamp() != nil && len(left.GetFinalizers()) > 0 {
+		return refusal(http.StatusLocked, fmt.Sprintf("%s %q is marked for deletion, and stays until its finalizers are removed: %s",
+			r.name, name, strings.Join(left.GetFinalizers(), " ")))
+	}
+	return nil
 }
 
 func (r Resource[T, P]) one(ctx context.Context, request *rest.Request, opts runtime.Object) (P, error) {

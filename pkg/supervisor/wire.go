@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
+
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -32,6 +34,10 @@ const (
 	maxAnswer = 64 << 10
 	// maxHeader is the longest header of an answer, in bytes.
 	maxHeader = 64 << 10
+
+	// requestLevel is from which verbosity (-v) on requests are logged, as those
+	// of the client library are. Their credentials and bodies never are.
+	requestLevel = 6
 
 	// maxTries is how often a request is sent that the server is too busy for.
 	maxTries = 4
@@ -202,10 +208,15 @@ func (w *wire) roundTrip(ctx context.Context, transport *http.Transport, r reque
 	}
 	r.credentials.set(req)
 
+	log := logr.FromContextOrDiscard(ctx).V(requestLevel).WithValues("verb", r.method, "url", req.URL.String())
+	start := time.Now()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return answer{}, w.describe(ctx, err)
+		err = w.describe(ctx, err)
+		log.Info("No response", "reason", err.Error(), "milliseconds", time.Since(start).Milliseconds())
+		return answer{}, err
 	}
+	log.Info("Supervisor response", "status", resp.StatusCode, "milliseconds", time.Since(start).Milliseconds())
 	defer func() { _ = resp.Body.Close() }()
 	a := answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), tls: resp.TLS}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, r.limit+1))

@@ -376,6 +376,14 @@ func (s *Server) delete(req Request, secret *corev1.Secret) (int, runtime.Object
 	if p := options.Preconditions; p != nil && (p.UID != nil && *p.UID != secret.UID || p.ResourceVersion != nil && *p.ResourceVersion != secret.ResourceVersion) {
 		return failure(apierrors.NewConflict(secrets, secret.Name, fmt.Errorf("precondition failed")))
 	}
+	if len(secret.Finalizers) > 0 {
+		kept := secret.DeepCopy()
+		kept.DeletionTimestamp = &metav1.Time{Time: time.Unix(1_700_000_000, 0)}
+		if req.Writes() {
+			s.secrets[secret.Name] = kept
+		}
+		return http.StatusOK, kept
+	}
 	if req.Writes() {
 		delete(s.secrets, secret.Name)
 	}

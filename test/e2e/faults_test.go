@@ -454,7 +454,7 @@ func (b *faultBed) runAt(r *faultRun, serverURL string, ca []byte) error {
 		return err
 	}
 	if r.fault.interrupt > 0 {
-		timer := time.AfterFunc(r.fault.interrupt, func() { _ = command.Process.Signal(syscall.SIGINT) })
+		timer := time.AfterFunc(r.fault.interrupt, func() { interruptWithEcho(command.Process, syscall.SIGINT) })
 		defer timer.Stop()
 	}
 	err = command.Wait()
@@ -730,6 +730,50 @@ func TestServerFaults(t *testing.T) {
 		}()})
 	}
 	bed.try(t, faults)
+}
+
+// TestASecondInterruptEndsAtOnce has a user lose patience with a server that does
+// not answer.
+func TestASecondInterruptEndsAtOnce(t *testing.T) {
+	besideOthers(t)
+	bed := startFaultBed(t)
+	asked := make(chan struct{})
+	proxy := faultproxy.StartHTTP(t, bed.server.URL, bed.upstream, func(w http.ResponseWriter, r *faultproxy.Request) {
+		if r.Method != http.MethodPost {
+			faultproxy.Through(w, r)
+			return
+		}
+		close(asked)
+		<-r.Context().Done()
+	})
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := bed.writeKubeconfig(kubeconfig, proxy.URL, proxy.CA); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := plugin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, binary, "create")
+	command.Env = []string{"KUBECONFIG=" + kubeconfig, "HOME=" + t.TempDir()}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-asked:
+	case <-ctx.Done():
+		t.Fatal("nothing was asked of the server")
+	}
+	start := time.Now()
+	_ = command.Process.Signal(syscall.SIGINT)
+	time.Sleep(1500 * time.Millisecond)
+	_ = command.Process.Signal(syscall.SIGTERM)
+	_ = command.Wait() // the exit code says how it ended
+	if code, took := exitCode(command.ProcessState), time.Since(start); code != 143 || took > 4*time.Second {
+		t.Errorf("exit code %d after %v", code, took)
+	}
 }
 
 // TestListThatExpires has the server forget the list that is being read.

@@ -71,7 +71,7 @@ func (a attempt) on(t *testing.T, server *k3stest.Server) result {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(a.delay, func() { _ = command.Process.Signal(a.signal) })
+	timer := time.AfterFunc(a.delay, func() { interruptWithEcho(command.Process, a.signal) })
 	defer timer.Stop()
 	err = command.Wait()
 	var exit *exec.ExitError
@@ -79,6 +79,15 @@ func (a attempt) on(t *testing.T, server *k3stest.Server) result {
 		t.Fatal(err)
 	}
 	return result{stdout: stdout.String(), stderr: stderr.String(), exitCode: exitCode(command.ProcessState), took: time.Since(start)}
+}
+
+// interruptWithEcho sends a signal, and once more: of a terminal that is gone a
+// process hears from its shell and from the kernel, and timeout signals a process
+// and then its group.
+func interruptWithEcho(process *os.Process, signal syscall.Signal) {
+	_ = process.Signal(signal)
+	time.Sleep(5 * time.Millisecond)
+	_ = process.Signal(signal) // it may have ended
 }
 
 // exitCode is what a shell makes of how a process ended.
