@@ -103,7 +103,7 @@ func TestAnErrorThatQuotesTheRequest(t *testing.T) {
 		"at the end":            "denied: " + given + ".",
 		"the data":              `denied: {"data":{"token-id":"YWJjZGVm","token-secret":"` + encoded + `"}}`,
 		"the data as text":      "denied: token-secret: " + secretPart + ", and more",
-		"the data as Go has it": "denied: map[token-secret:" + fmt.Sprint([]byte(secretPart)) + "]",
+		"the data as Go has it": "denied: map[token-secret:" + fmt.Sprintf("%d", []byte(secretPart)) + "]",
 		"protobuf":              "denied: \x0a\x0ctoken-secret\x12\x10" + secretPart + "\x12",
 		"a join token":          "denied: K10" + strings.Repeat("ab", 32) + "::" + given,
 	} {
@@ -121,7 +121,7 @@ func TestAnErrorThatQuotesTheRequest(t *testing.T) {
 			got.wants(t, 1, "", "denied")
 			got.hides(t, secretPart)
 			got.hides(t, encoded)
-			got.hides(t, fmt.Sprint([]byte(secretPart)))
+			got.hides(t, fmt.Sprintf("%d", []byte(secretPart)))
 		})
 	}
 }
