@@ -14,8 +14,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/creack/pty"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
@@ -391,8 +394,69 @@ func TestRotateSurvivesALostAnswer(t *testing.T) {
 	if disk, err := server.ServerToken(); err != nil || passwordOf(t, disk) != password {
 		t.Errorf("the server has another token on its disk than the printed one (%v)", err)
 	}
-	restartWith(t, server, password)
-	answers(t, server, password, http.StatusMethodNotAllowed)
+	rotateWhileTheTerminalGoes(t, o, server)
+	last, err := server.ServerToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restartWith(t, server, passwordOf(t, last))
+	answers(t, server, passwordOf(t, last), http.StatusMethodNotAllowed)
+}
+
+// rotateWhileTheTerminalGoes closes the terminal while the server carries out the
+// rotation. The token, which cannot be printed there any more, has to be in a
+// file.
+func rotateWhileTheTerminalGoes(t *testing.T, o *operator, server *k3stest.Server) {
+	t.Helper()
+	front := startFront(t, "127.0.0.1", func(int) string { return strings.TrimPrefix(server.SupervisorURL, "https://") })
+	front.cutAnswer = func(connection int) bool { return connection == 3 }
+	before, err := server.ServerToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command, _, _ := o.command(ctx, t, "rotate", "--yes", "--force", "--token-file", "old", "--server", front.url())
+	command.Stdout, command.Stderr = nil, nil
+	blocking, err := pty.Start(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Closing a file that blocks would wait for the read that is under way.
+	descriptor, err := syscall.Dup(int(blocking.Fd()))
+	if err == nil {
+		err = errors.Join(blocking.Close(), syscall.SetNonblock(descriptor, true))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	screen := os.NewFile(uintptr(descriptor), blocking.Name())
+	defer screen.Close()
+	go func() { _, _ = io.Copy(io.Discard, screen) }()
+	for front.connections() < 3 && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(300 * time.Millisecond) // for the request to arrive
+	_ = screen.Close()
+	interruptWithEcho(command.Process, syscall.SIGHUP)
+	_ = command.Wait() // the exit code says how it ended
+	if code := exitCode(command.ProcessState); code != 0 && code != 129 {
+		t.Errorf("exit code %d", code)
+	}
+	after, err := server.ServerToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after == before {
+		t.Fatal("the server token was not changed: the delays are wrong")
+	}
+	saved, err := filepath.Glob(filepath.Join(o.dir, "k3s-new-server-token-*"))
+	if err != nil || len(saved) != 1 {
+		t.Fatalf("the new token is in %d files (%v)", len(saved), err)
+	}
+	if o.read(t, filepath.Base(saved[0])) != after {
+		t.Error("another token than the server's was saved")
+	}
 }
 
 // front is a TCP proxy in front of servers.
