@@ -211,6 +211,8 @@ func TestCreateWritesNothingWhereItCannotPrint(t *testing.T) {
 		"standard output as file":  {nil, []string{"--output-file", "-"}, `"-" is no file`},
 		"empty kind of join":       {nil, []string{"--print-join-command="}, "--print-join-command is empty"},
 		"folder that does not":     {nil, []string{"--output-file", filepath.Join(t.TempDir(), "missing", "file")}, "--output-file: "},
+		"name that is too long":    {nil, []string{"--output-file", filepath.Join(t.TempDir(), strings.Repeat("n", 300))}, "error: --output-file: "},
+		"file as a folder":         {nil, []string{"--output-file", filepath.Join(writeFile(t, "file", ""), "token")}, "error: --output-file: "},
 		"a folder instead of file": {nil, []string{"--output-file", t.TempDir()}, "exists already"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,8 +39,11 @@ func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
 	if name == "-" {
 		return nil, d.failed(errors.New(`"-" is no file: leave the flag out for standard output`))
 	}
-	if _, err := os.Lstat(name); err == nil {
-		return nil, d.exists()
+	if err := vacant(name); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, d.exists()
+		}
+		return nil, d.failed(err)
 	}
 	// CreateTemp makes files that only their owner can read. On Windows a mode
 	// says nothing of others, and a file has the access list of its folder.
@@ -58,6 +61,20 @@ func (e *Env) newDelivery(flag, name string, dryRun bool) (*delivery, error) {
 		d.name = ""
 	}
 	return d, nil
+}
+
+// vacant returns nil where a file of that name can come to be, fs.ErrExist where
+// there is one, and else why that cannot be told: a name that is too long, say,
+// which a temporary file beside it does not show.
+func vacant(name string) error {
+	_, err := os.Lstat(name)
+	switch {
+	case err == nil:
+		return fs.ErrExist
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
 }
 
 func (d *delivery) exists() error {
@@ -118,8 +135,8 @@ func (d *delivery) write(ctx context.Context, result []byte) error {
 
 // renameTo is for file systems without links, such as FAT.
 func (d *delivery) renameTo() error {
-	if _, err := os.Lstat(d.name); err == nil {
-		return fs.ErrExist
+	if err := vacant(d.name); err != nil {
+		return err
 	}
 	return os.Rename(d.file.Name(), d.name)
 }

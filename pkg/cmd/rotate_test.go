@@ -3,10 +3,12 @@ package cmd_test
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	clusterpkg "github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
@@ -671,6 +675,7 @@ func TestRotateNoticesBeforeItSendsAnythingThatTheTokenCannotBeWritten(t *testin
 	existing := writeFile(t, "existing", "precious")
 	r.rotate(t, "--new-token-output", existing).wants(t, 1, "", "--new-token-output: "+existing+" exists already")
 	r.rotate(t, "--new-token-output", filepath.Join(t.TempDir(), "no", "such")).wants(t, 1, "", "--new-token-output: ")
+	r.rotate(t, "--new-token-output", filepath.Join(t.TempDir(), strings.Repeat("n", 300))).wants(t, 1, "", "--new-token-output: ")
 	if content, _ := os.ReadFile(existing); string(content) != "precious" {
 		t.Error("the file was overwritten")
 	}
@@ -920,6 +925,111 @@ func TestRotateWarnsOfServersThatAreNotChecked(t *testing.T) {
 	r := newRotation(t, 1, supervisortest.Options{})
 	r.SetNodes(node("a", "127.0.0.1"), node("b", "10.0.0.2"), node("c", "10.0.0.3"))
 	r.rotate(t).wants(t, 0, "K10", "Warning: the cluster has 3 servers, and 1 is checked: add --all-servers")
+}
+
+// throughProxy has the kubeconfig name a proxy on this machine, as for ssh -D,
+// which connects to whatever it is told. It returns how many connections the
+// proxy has made so far.
+func (r *rotation) throughProxy(t *testing.T) *atomic.Int32 {
+	t.Helper()
+	made := new(atomic.Int32)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodConnect {
+			http.Error(w, "CONNECT only", http.StatusMethodNotAllowed)
+			return
+		}
+		server, err := new(net.Dialer).DialContext(req.Context(), "tcp", req.Host)
+		if err != nil {
+			http.Error(w, "no connection", http.StatusBadGateway)
+			return
+		}
+		defer func() { _ = server.Close() }()
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = client.Close() }()
+		made.Add(1)
+		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		}()
+		_, _ = io.Copy(client, server)
+	}))
+	t.Cleanup(proxy.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate().Raw})
+	r.writeKubeconfig(t, func(config *clientcmdapi.Cluster) {
+		config.CertificateAuthorityData, config.ProxyURL = ca, proxy.URL
+	})
+	return made
+}
+
+func TestRotateTakesNoAddressOfATunnelForALoadBalancer(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, 1, supervisortest.Options{})
+	r.SetNodes(node("a", "10.0.0.1"), node("b", "10.0.0.2"))
+	r.rotate(t).wants(t, 0, "K10", "The server token is rotated")
+}
+
+func TestRotateIsNotFooledByAProxy(t *testing.T) {
+	t.Parallel()
+	const none = ", as far as can be told through a proxy, is none of "
+	for name, test := range map[string]struct {
+		nodes []corev1.Node
+		named bool // by a name, not by its address
+		more  []string
+		code  int
+		says  string
+		lacks string
+	}{
+		"a load balancer": {
+			nodes: []corev1.Node{node("a", "10.0.0.1"), node("b", "10.0.0.2")},
+			code:  1, says: none + "them: behind a load balancer a repeated request can reach another server and do damage; name one of the servers with --server (10.0.0.1, 10.0.0.2), or add --force",
+		},
+		"a load balancer, forced": {
+			nodes: []corev1.Node{node("a", "10.0.0.1"), node("b", "10.0.0.2")}, more: []string{"--force"},
+			says: none + "the cluster's 2 servers: make sure that it leads to one of them only",
+		},
+		"a proxy that runs on a node": {
+			nodes: []corev1.Node{node("a", "127.0.0.1"), node("b", "10.0.0.2")}, named: true,
+			code: 1, says: none + "them",
+		},
+		"the address of a node": {
+			nodes: []corev1.Node{node("a", "127.0.0.1"), node("b", "10.0.0.2")},
+			says:  "The server token is rotated", lacks: none,
+		},
+		"the name of a node": {
+			nodes: []corev1.Node{node("a", "localhost"), node("b", "10.0.0.2")}, named: true,
+			says: "The server token is rotated", lacks: none,
+		},
+		"the only server": {
+			nodes: []corev1.Node{node("a", "10.0.0.1")},
+			says:  "The server token is rotated", lacks: none,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRotation(t, 1, supervisortest.Options{})
+			r.SetNodes(test.nodes...)
+			if test.named {
+				r.servers[0].URL = strings.Replace(r.servers[0].URL, "127.0.0.1", "localhost", 1)
+			}
+			made := r.throughProxy(t)
+			got := r.rotate(t, test.more...)
+			got.has(t, test.code, test.says)
+			if test.lacks != "" && strings.Contains(got.stderr, test.lacks) {
+				t.Errorf("a node is taken for a load balancer:\n%s", got.stderr)
+			}
+			if test.code != 0 {
+				r.unrotated(t)
+			}
+			if made.Load() == 0 {
+				t.Error("nothing went through the proxy")
+			}
+		})
+	}
 }
 
 func TestRotateDryRun(t *testing.T) {

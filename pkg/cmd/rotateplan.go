@@ -391,11 +391,11 @@ func (o *rotateOptions) checkNodes(plan *rotatePlan) error {
 	if len(nodes) < 2 {
 		return nil
 	}
-	remote, _, err := net.SplitHostPort(plan.session.Remote())
-	if err != nil {
-		remote = ""
-	}
-	if !isLoopbackAddress(remote) && !isNode(nodes, plan.server.Host(), remote) {
+	if !leadsToOne(plan.session, plan.server, nodes) {
+		server := plan.server.String()
+		if plan.session.Proxied() {
+			server += ", as far as can be told through a proxy,"
+		}
 		var names []string
 		for _, node := range nodes {
 			if ip := internalIP(node); ip != "" {
@@ -403,14 +403,30 @@ func (o *rotateOptions) checkNodes(plan *rotatePlan) error {
 			}
 		}
 		if !o.flags.force {
-			return fmt.Errorf("the cluster has %d servers, and %s is none of them: behind a load balancer a repeated request can reach another server and do damage; name one of the servers with --server (%s), or add --force if it leads to one server only", len(nodes), plan.server, strings.Join(names, ", "))
+			return fmt.Errorf("the cluster has %d servers, and %s is none of them: behind a load balancer a repeated request can reach another server and do damage; name one of the servers with --server (%s), or add --force if it leads to one server only", len(nodes), server, strings.Join(names, ", "))
 		}
-		o.env.warn("%s is none of the cluster's %d servers: make sure that it leads to one of them only", plan.server, len(nodes))
+		o.env.warn("%s is none of the cluster's %d servers: make sure that it leads to one of them only", server, len(nodes))
 	}
 	if checked := 1 + len(plan.others); checked < len(nodes) {
 		o.env.warn("the cluster has %d servers, and %d is checked: add --all-servers, or name the others with --server as well", len(nodes), checked)
 	}
 	return nil
+}
+
+// leadsToOne tells whether the session's connections all lead to one server: to
+// a node of the cluster, or into a tunnel that ends on this machine. Through a
+// proxy nothing but the server's own address tells: the connections end at the
+// proxy, often on this machine as well, and it is the proxy that looks up a name
+// or knows what is a loopback address.
+func leadsToOne(session *supervisor.Session, server supervisor.URL, nodes []*corev1.Node) bool {
+	if isNode(nodes, server.Host()) {
+		return true
+	}
+	if session.Proxied() {
+		return false
+	}
+	remote, _, err := net.SplitHostPort(session.Remote())
+	return err == nil && (isLoopbackAddress(remote) || isNode(nodes, remote))
 }
 
 func isLoopbackAddress(s string) bool {

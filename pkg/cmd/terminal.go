@@ -102,6 +102,11 @@ func (e *Env) askSecret(ctx context.Context, prompt string) (string, error) {
 	if _, err := fmt.Fprint(e.ErrOut, prompt); err != nil {
 		return "", err
 	}
+	stop := keepEchoOff(fd, func() { _, _ = fmt.Fprint(e.ErrOut, prompt) })
+	restore := func() error {
+		stop()
+		return term.Restore(fd, before)
+	}
 	type answer struct {
 		line []byte
 		err  error
@@ -117,8 +122,11 @@ func (e *Env) askSecret(ctx context.Context, prompt string) (string, error) {
 		// The reader is left behind, and with it a terminal without echo: as
 		// soon as it has come to switch that off.
 		time.Sleep(50 * time.Millisecond)
-		return "", errors.Join(context.Cause(ctx), term.Restore(fd, before))
+		return "", errors.Join(context.Cause(ctx), restore())
 	case a := <-answers:
+		// The reader has done so, but may have taken the modes of a process that
+		// continued for those from before.
+		_ = restore()
 		return string(a.line), a.err
 	}
 }

@@ -187,6 +187,10 @@ func (s *Session) Distribution() Distribution { return s.distribution }
 // go to: one server of those that a DNS name stands for, or a proxy.
 func (s *Session) Remote() string { return s.wire.remote.get() }
 
+// Proxied tells whether the session goes through a proxy. Remote is then the
+// proxy's address, and which server is behind it only the proxy knows.
+func (s *Session) Proxied() bool { return s.wire.proxied.Load() }
+
 // Close closes the idle connections.
 func (s *Session) Close() { s.transport.CloseIdleConnections() }
 

@@ -344,7 +344,9 @@ func TestTheProxyIsTheOneOfTheOptions(t *testing.T) {
 		}
 		return nil, nil
 	}
-	connect(t, u, opts)
+	if connect(t, u, opts).Proxied() {
+		t.Error("the session goes through a proxy that is none")
+	}
 	if asked == 0 {
 		t.Error("the proxy of the options was not asked for")
 	}
@@ -380,6 +382,9 @@ func TestAProxySeesNoCredentials(t *testing.T) {
 	}
 	if report.Remote != proxy.HostPort() {
 		t.Errorf("went to %s, not to the proxy", report.Remote)
+	}
+	if !connect(t, u, opts).Proxied() {
+		t.Error("the session does not know of its proxy")
 	}
 	w.sawNothing(t)
 }

@@ -56,6 +56,7 @@ type wire struct {
 	now     func() time.Time
 	sleep   func(context.Context, time.Duration) error
 	remote  *pin
+	proxied atomic.Bool
 }
 
 // pin makes all connections go to the address that the first one reached: a
@@ -102,7 +103,7 @@ func (w *wire) transport(config *tls.Config, keepAlive bool) *http.Transport {
 	config.MinVersion = tls.VersionTLS12
 	config.Time = w.now
 	return &http.Transport{
-		Proxy:                  w.proxy,
+		Proxy:                  w.chooseProxy,
 		DialContext:            w.remote.dial(&net.Dialer{Timeout: w.timeout}),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    w.timeout,
@@ -119,6 +120,19 @@ func (w *wire) transport(config *tls.Config, keepAlive bool) *http.Transport {
 			return nil
 		},
 	}
+}
+
+// chooseProxy returns the proxy for a request, or nil, and remembers that there
+// was one.
+func (w *wire) chooseProxy(req *http.Request) (*url.URL, error) {
+	if w.proxy == nil {
+		return nil, nil
+	}
+	proxy, err := w.proxy(req)
+	if proxy != nil {
+		w.proxied.Store(true)
+	}
+	return proxy, err
 }
 
 // proxyError is the status with which a proxy refuses to connect.
