@@ -418,30 +418,21 @@ func rotateWhileTheTerminalGoes(t *testing.T, o *operator, server *k3stest.Serve
 	defer cancel()
 	command, _, _ := o.command(ctx, t, "rotate", "--yes", "--force", "--token-file", "old", "--server", front.url())
 	command.Stdout, command.Stderr = nil, nil
-	blocking, err := pty.Start(command)
+	// What is shown is not read: a read that is under way would keep the terminal.
+	screen, err := pty.Start(command)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Closing a file that blocks would wait for the read that is under way.
-	descriptor, err := syscall.Dup(int(blocking.Fd()))
-	if err == nil {
-		err = errors.Join(blocking.Close(), syscall.SetNonblock(descriptor, true))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	screen := os.NewFile(uintptr(descriptor), blocking.Name())
 	defer screen.Close()
-	go func() { _, _ = io.Copy(io.Discard, screen) }()
 	for front.connections() < 3 && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
 	time.Sleep(300 * time.Millisecond) // for the request to arrive
 	_ = screen.Close()
 	interruptWithEcho(command.Process, syscall.SIGHUP)
-	_ = command.Wait() // the exit code says how it ended
-	if code := exitCode(command.ProcessState); code != 0 && code != 129 {
-		t.Errorf("exit code %d", code)
+	_ = command.Wait() // whether the answer or the signal came first is left open
+	if !command.ProcessState.Exited() {
+		t.Error("the signal has ended it")
 	}
 	after, err := server.ServerToken()
 	if err != nil {
