@@ -47,14 +47,41 @@ func TestShowsKnowsTheSecretInEveryForm(t *testing.T) {
 	}
 }
 
-func TestTheLogHoldsNoSecretAtAnyLevel(t *testing.T) {
-	// The levels are klog's own, for the whole process.
+// resetLog brings klog's own levels, which hold for the whole process, back when
+// the test is over.
+func resetLog(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() {
 		var flags flag.FlagSet
 		klog.InitFlags(&flags)
 		_ = flags.Set("v", "0")
 		klog.ClearLogger()
 	})
+}
+
+func TestTheLogHasTheRequestsToTheSupervisor(t *testing.T) {
+	resetLog(t)
+	_, peers := newPeers(t)
+	server := peers.NewServer(t)
+	for _, verbosity := range []string{"-v=5", "-v=6", "-v=9"} {
+		got := peerCall{args: []string{"verify", "-s", server.URL, "-", verbosity}, stdin: peers.Token(serverPassword)}.run(t)
+		got.hides(t, serverPassword)
+		for _, path := range []string{"/cacerts", "/v1-k3s/"} {
+			line := regexp.MustCompile(`"Supervisor response" verb="GET" url="` + regexp.QuoteMeta(server.URL+path) + `[^"]*" status=\d+ milliseconds=\d+`)
+			if shown := line.MatchString(got.stderr); shown != (verbosity != "-v=5") {
+				t.Errorf("%s: %s is shown: %v; stderr:\n%s", verbosity, path, shown, got.stderr)
+			}
+		}
+	}
+	const nobody = "https://127.0.0.1:1"
+	got := peerCall{args: []string{"verify", "-s", nobody, "-", "-v=6"}, stdin: peers.Token(serverPassword)}.run(t)
+	if !strings.Contains(got.stderr, `"No response" verb="GET" url="`+nobody+`/cacerts" reason="nothing listens on`) {
+		t.Errorf("a request that fails is not shown:\n%s", got.stderr)
+	}
+}
+
+func TestTheLogHoldsNoSecretAtAnyLevel(t *testing.T) {
+	resetLog(t)
 	inJSON := func(c *cluster) apitest.Hook {
 		return func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
 			req.Header.Set("Accept", "application/json")
