@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
-# Writes docs/commands and docs/man anew, from the commands' own help.
+# Writes docs/commands and docs/output.md anew, from the commands' own help and
+# the comments of the kinds; into another folder than docs if one is named.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-pages=$(mktemp -d)
-trap 'rm -rf "$pages"' EXIT
-go run -tags kustomize_disable_go_plugin_support ./hack/gendocs "$pages"
-mkdir -p docs/commands docs/man
-rm -f docs/commands/*.md docs/man/*.1
-install -m 0644 "$pages"/commands/*.md docs/commands
-install -m 0644 "$pages"/man/*.1 docs/man
+folder=$(realpath "${1:-docs}")
+rm -f "$folder"/commands/*.md
+go -C hack/docs run -tags kustomize_disable_go_plugin_support . -markdown "$folder"

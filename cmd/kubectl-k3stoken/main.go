@@ -4,84 +4,70 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
-	"github.com/go-logr/logr"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that kubectl knows
-	"k8s.io/klog/v2"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
 )
 
 // Set by the linker; see the Makefile.
-var (
-	version = "dev"
-	commit  = ""
-	date    = ""
-)
+var version, commit, date string
 
 func main() {
 	os.Exit(run())
 }
 
 func run() int {
-	ctx, cancel := interruptible()
-	defer cancel()
 	// A reader that goes away must not end the process before it has removed a
 	// token that nobody has seen: the write fails instead.
-	surviveBrokenPipes()
-	// What the client library would write to stderr by itself; -v turns it on.
-	klog.SetLogger(logr.Discard())
-	return cmd.Run(ctx, os.Args, cmd.Env{
-		IOStreams: genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
-		OutIsLost: stdoutMayBeClosed(),
-		Now:       time.Now,
-		Random:    rand.Reader,
-		Getenv:    os.Getenv,
-		SystemCAs: x509.SystemCertPool,
-		Build:     cmd.Build{Version: version, Commit: commit, Date: date},
-	})
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signalContext()
+	defer stop()
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	err := cmd.Run(ctx, os.Args, streams, buildInfo())
+	var interrupt interrupted
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(context.Cause(ctx), &interrupt):
+		return interrupt.exitCode()
+	}
+	return 1
 }
 
-// echoes is for how long after a signal another one is taken for its echo: a
-// shell and the kernel each tell of a terminal that is gone, and timeout tells a
-// process and then its group.
-const echoes = time.Second
+// interrupted is the cause of a context that a signal has cancelled.
+type interrupted struct{ os.Signal }
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP (the
-// terminal is gone) cancels, with cmd.Interrupted as the cause. A second SIGINT
-// or SIGTERM, of somebody who does not want to wait, ends the process at once.
-func interruptible() (context.Context, context.CancelFunc) {
+func (interrupted) Error() string        { return "interrupted" }
+func (interrupted) Is(target error) bool { return target == context.Canceled }
+
+// exitCode is what a shell expects of a process that the signal ended.
+func (i interrupted) exitCode() int {
+	if number, ok := i.Signal.(syscall.Signal); ok {
+		return 128 + int(number)
+	}
+	return 130
+}
+
+// signalContext returns a context that the first signal cancels. The second one
+// ends the process at once. A signal that the parent ignores, as nohup does,
+// stays ignored.
+func signalContext() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // as nohup has it, or a shell for what it starts in the background
+		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
 		}
 	}
 	go func() {
-		cancel(cmd.Interrupted{ExitCode: exitCode(<-signals)})
-		first := time.Now()
-		for again := range signals {
-			if again != syscall.SIGHUP && time.Since(first) > echoes {
-				os.Exit(exitCode(again))
-			}
-		}
+		cancel(interrupted{<-signals})
+		signal.Stop(signals)
 	}()
 	return ctx, func() { cancel(nil) }
-}
-
-// exitCode is what a shell expects of a process that the signal ended.
-func exitCode(s os.Signal) int {
-	number, ok := s.(syscall.Signal)
-	if !ok {
-		number = syscall.SIGINT
-	}
-	return 128 + int(number)
 }

@@ -2,32 +2,42 @@ package cluster_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
+	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
-	"github.com/k3s-token/kubectl-k3s-token/test/apitest"
 )
 
-var now = time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
+// rootHash is the hash of the root in bundle.pem:
+//
+//	openssl x509 -outform DER | sha256sum
+const rootHash = "b399cdc325a2a7ee1446a6f998f01069dfddc09c99a74dcacdcc130d2fd8c6e0"
 
-func clock() time.Time { return now }
+var forbidden = apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "kube-root-ca.crt", errors.New("no"))
 
-// pem returns a bundle of pkg/token's testdata.
-func pem(t *testing.T, name string) []byte {
+// bundle returns a file of pkg/token's testdata.
+func bundle(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "token", "testdata", name))
 	if err != nil {
@@ -41,250 +51,187 @@ func sum(b []byte) string {
 	return hex.EncodeToString(digest[:])
 }
 
-func crlf(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }
+func edit(b []byte, oldNew ...string) []byte {
+	return []byte(strings.NewReplacer(oldNew...).Replace(string(b)))
+}
 
-// fail has the API answer the request for the ConfigMap with an error.
-func fail(err *apierrors.StatusError) apitest.Hook {
-	return func(w http.ResponseWriter, _ *http.Request, req apitest.Request) bool {
-		apitest.Fail(w, req, err)
-		return true
+func crlf(b []byte) []byte { return edit(b, "\n", "\r\n") }
+
+// oneLine returns the PEM of one certificate with its base64 in one line.
+func oneLine(b []byte) []byte {
+	return edit(b, "BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\n", "\n-----END", "\n-----END", "\n", "")
+}
+
+// write returns the name of a file with that content.
+func write(t *testing.T, content []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// newCluster returns a cluster with these objects. If err is not nil, it is the
+// answer to each request.
+func newCluster(config *rest.Config, err error, objects ...runtime.Object) *cluster.Cluster {
+	clientset := fake.NewClientset(objects...)
+	if err != nil {
+		clientset.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
+	}
+	return &cluster.Cluster{Config: config, Client: clientset.CoreV1()}
+}
+
+func rootCA(bundle []byte) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"},
+		Data:       map[string]string{"ca.crt": string(bundle)},
 	}
 }
 
-var (
-	configMaps = schema.GroupResource{Resource: "configmaps"}
-	forbidden  = apierrors.NewForbidden(configMaps, "kube-root-ca.crt", errors.New("no"))
-)
+func hint(err error) string {
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		return hinter.Hint()
+	}
+	return ""
+}
 
-// TestFetchCA is the table of decision 6 of the design.
-func TestFetchCA(t *testing.T) {
-	ca, other, comment := pem(t, "single.pem"), pem(t, "unrelated.pem"), append([]byte("# CA\n"), pem(t, "single.pem")...)
+func TestCAIsThatOfJoiningNodes(t *testing.T) {
+	ca, other := bundle(t, "single.pem"), bundle(t, "unrelated.pem")
+	_, chain := pem.Decode(bundle(t, "bundle.pem")) // an intermediate CA and its root, good for a century
+	comment := append([]byte("# CA\n"), ca...)
 	const (
-		proxy    = "points at a proxy or load balancer"
-		noRead   = "cannot be read"
-		insecure = "insecure-skip-tls-verify"
+		rotated    = "a proxy is in front, or the CA was rotated"
+		unreadable = "ConfigMap kube-root-ca.crt cannot be read"
+		unverified = "the kubeconfig does not verify the server"
 	)
 	tests := map[string]struct {
-		configMap  []byte // nil for NotFound
-		hook       apitest.Hook
+		configMap  []byte // nil for none
+		err        error  // of the API
 		kubeconfig []byte
 		insecure   bool
 		want       []byte
+		hash       string // else that of the bytes wanted
 		note       string
 	}{
-		"both the same":                                  {configMap: ca, kubeconfig: ca, want: ca},
-		"kubeconfig trimmed":                             {configMap: ca, kubeconfig: bytes.TrimSpace(ca), want: ca},
-		"kubeconfig with CRLF":                           {configMap: ca, kubeconfig: crlf(ca), want: ca},
-		"cluster's own file is odd":                      {configMap: crlf(ca), kubeconfig: ca, want: crlf(ca)},
-		"cluster's own file has a comment":               {configMap: comment, kubeconfig: ca, want: comment},
-		"kubeconfig has a proxy's":                       {configMap: ca, kubeconfig: other, want: ca, note: proxy},
-		"kubeconfig has none: a public CA":               {configMap: ca, want: ca},
-		"kubeconfig verifies nothing":                    {configMap: ca, insecure: true, want: ca, note: insecure},
-		"no ConfigMap":                                   {kubeconfig: ca, want: ca, note: noRead},
-		"ConfigMap forbidden":                            {configMap: other, hook: fail(forbidden), kubeconfig: ca, want: ca, note: noRead},
-		"ConfigMap forbidden, kubeconfig trimmed":        {hook: fail(forbidden), kubeconfig: bytes.TrimSpace(ca), want: ca, note: noRead},
-		"ConfigMap forbidden, kubeconfig with CRLF":      {hook: fail(forbidden), kubeconfig: crlf(ca), want: ca, note: noRead},
-		"ConfigMap forbidden, kubeconfig with a comment": {hook: fail(forbidden), kubeconfig: comment, want: comment, note: noRead},
+		"kubeconfig the same":              {configMap: ca, kubeconfig: ca, want: ca},
+		"kubeconfig trimmed":               {configMap: ca, kubeconfig: bytes.TrimSpace(ca), want: ca},
+		"kubeconfig with CRLF":             {configMap: ca, kubeconfig: crlf(ca), want: ca},
+		"kubeconfig without a CA":          {configMap: ca, want: ca},
+		"kubeconfig re-wrapped":            {configMap: ca, kubeconfig: oneLine(ca), want: ca},
+		"kubeconfig of a proxy or older":   {configMap: ca, kubeconfig: other, want: ca, note: rotated},
+		"kubeconfig that verifies nothing": {configMap: ca, insecure: true, want: ca, note: unverified},
+		"cluster's file with CRLF":         {configMap: crlf(ca), kubeconfig: ca, want: crlf(ca)},
+		"custom CA chain, CRLF":            {configMap: crlf(chain), kubeconfig: chain, want: crlf(chain), hash: rootHash},
+
+		"no ConfigMap":                     {kubeconfig: ca, want: ca, note: unreadable},
+		"forbidden, kubeconfig trimmed":    {err: forbidden, kubeconfig: bytes.TrimSpace(ca), want: ca, note: unreadable},
+		"forbidden, kubeconfig with CRLF":  {err: forbidden, kubeconfig: crlf(ca), want: ca, note: unreadable},
+		"forbidden, kubeconfig re-wrapped": {err: forbidden, kubeconfig: oneLine(ca), want: ca, note: unreadable},
+		"forbidden, empty lines":           {err: forbidden, kubeconfig: edit(chain, "-----BEGIN", "\n\n-----BEGIN"), want: chain, hash: rootHash, note: unreadable},
+		"forbidden, a comment counts":      {err: forbidden, kubeconfig: crlf(comment), want: crlf(comment), note: unreadable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			api := apitest.New(t)
-			api.Handle(test.hook)
+			var objects []runtime.Object
 			if test.configMap != nil {
-				api.SetConfigMap("kube-root-ca.crt", map[string]string{"ca.crt": string(test.configMap)})
+				objects = append(objects, rootCA(test.configMap))
 			}
 			config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: test.kubeconfig, Insecure: test.insecure}}
-			got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
+			got, err := newCluster(config, test.err, objects...).CA(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got.Bundle, test.want) || got.Hash != sum(test.want) {
-				t.Errorf("hash %s of\n%q\nwant that of\n%q", got.Hash, got.Bundle, test.want)
+			if test.hash == "" {
+				test.hash = sum(test.want)
 			}
-			if (got.Note != "") != (test.note != "") || !strings.Contains(got.Note, test.note) {
+			if !bytes.Equal(got.Bundle, test.want) || got.Hash != test.hash {
+				t.Errorf("hash %s of\n%q\nwant %s of\n%q", got.Hash, got.Bundle, test.hash, test.want)
+			}
+			if (got.Note != "") != (test.note != "") || !strings.Contains(got.Note, test.note) || len(got.Note) > 150 {
 				t.Errorf("note %q, want %q", got.Note, test.note)
 			}
-			if requests := api.Requests(); len(requests) != 1 || requests[0].String() != "GET configmaps/kube-root-ca.crt" {
-				t.Errorf("requests %v", requests)
-			}
 		})
 	}
 }
 
-func TestFetchCAHashesTheRootOfABundle(t *testing.T) {
-	api := apitest.New(t)
-	bundle := pem(t, "bundle.pem")
-	api.SetConfigMap("kube-root-ca.crt", map[string]string{"ca.crt": string(bundle)})
-	got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, clock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := token.CAHash(bundle, now)
-	if err != nil || got.Hash != want || got.Hash == sum(bundle) {
-		t.Errorf("hash %s, want the root's, %s (%v)", got.Hash, want, err)
-	}
-	// The leaf ends with 2029: the clock counts.
-	if later, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, func() time.Time { return now.AddDate(10, 0, 0) }); err != nil || later.Hash != sum(bundle) {
-		t.Errorf("ten years on the hash is %s (%v), want that of the bytes", later.Hash, err)
+func TestCAWithoutASourceHasAHint(t *testing.T) {
+	garbage := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: []byte("garbage")}}
+	for name, c := range map[string]*cluster.Cluster{
+		"no ConfigMap":              newCluster(&rest.Config{}, nil),
+		"garbage in the kubeconfig": newCluster(garbage, forbidden),
+		"ConfigMap without ca.crt":  newCluster(&rest.Config{}, nil, rootCA(nil)),
+		"garbage in the ConfigMap":  newCluster(&rest.Config{}, nil, rootCA([]byte("garbage"))),
+	} {
+		got, err := c.CA(t.Context())
+		if err == nil || got.Hash != "" || !strings.Contains(err.Error(), "kube-root-ca.crt") || !strings.Contains(hint(err), "--ca-file") {
+			t.Errorf("%s: hash %q, error %v, hint %q", name, got.Hash, err, hint(err))
+		}
 	}
 }
 
-func TestFetchCAReadsTheKubeconfigsFile(t *testing.T) {
-	api := apitest.New(t)
-	api.Handle(fail(forbidden))
-	ca := pem(t, "single.pem")
-	file := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(file, crlf(ca), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: file}}
-	got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
-	if err != nil || !bytes.Equal(got.Bundle, ca) {
-		t.Errorf("bundle %q (%v)", got.Bundle, err)
-	}
-	// Data wins over a file, as in client-go.
-	config.CAData = pem(t, "unrelated.pem")
-	got, err = cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
-	if err != nil || !bytes.Equal(got.Bundle, config.CAData) {
-		t.Errorf("bundle %q (%v)", got.Bundle, err)
+func TestCAFallsBackIfForbiddenOrNotFoundOnly(t *testing.T) {
+	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: bundle(t, "single.pem")}}
+	for _, want := range []error{apierrors.NewUnauthorized("no"), apierrors.NewInternalError(errors.New("no")), errors.New("connection refused")} {
+		if got, err := newCluster(config, want).CA(t.Context()); !errors.Is(err, want) || got.Hash != "" {
+			t.Errorf("hash %q, error %v, want %v", got.Hash, err, want)
+		}
 	}
 }
 
-func TestFetchCAFailsWithTheKubeconfigsFile(t *testing.T) {
-	api := apitest.New(t)
-	missing := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(t.TempDir(), "missing")}}
-	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), missing, clock); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "certificate-authority") {
-		t.Errorf("error %v", err)
+func TestKubeconfigCAFromAFile(t *testing.T) {
+	ca := bundle(t, "single.pem")
+	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: write(t, crlf(ca))}}
+	if got, err := newCluster(config, nil).KubeconfigCA(); err != nil || got.Hash != sum(ca) {
+		t.Errorf("hash %s (%v), want that of the repaired file", got.Hash, err)
 	}
-	large := filepath.Join(t.TempDir(), "large")
-	if err := os.WriteFile(large, make([]byte, 1<<20+1), 0o600); err != nil {
-		t.Fatal(err)
+	// Data overrides a file, as in client-go.
+	config.CAData = bundle(t, "unrelated.pem")
+	if got, err := newCluster(config, nil).KubeconfigCA(); err != nil || got.Hash != sum(config.CAData) {
+		t.Errorf("hash %s (%v), want that of the data", got.Hash, err)
 	}
-	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: large}}, clock); err == nil || !strings.Contains(err.Error(), "larger than any CA bundle") {
+	config.CAData, config.CAFile = nil, config.CAFile+"-missing"
+	if _, err := newCluster(config, nil).KubeconfigCA(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestFetchCAWithoutASource(t *testing.T) {
-	for name, test := range map[string]struct {
-		hook      apitest.Hook
-		configMap map[string]string
-		reason    func(error) bool
-	}{
-		"ConfigMap not found": {nil, nil, apierrors.IsNotFound},
-		"ConfigMap forbidden": {fail(forbidden), nil, apierrors.IsForbidden},
-		"ConfigMap without the key": {nil, map[string]string{"other": "data"},
-			func(err error) bool { return strings.Contains(err.Error(), "has no ca.crt") }},
-		"ConfigMap with garbage": {nil, map[string]string{"ca.crt": "garbage"},
-			func(err error) bool { return errors.Is(err, token.ErrNoCertificates) }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			api := apitest.New(t)
-			api.Handle(test.hook)
-			if test.configMap != nil {
-				api.SetConfigMap("kube-root-ca.crt", test.configMap)
-			}
-			_, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), &rest.Config{}, clock)
-			var noCA *cluster.NoCAError
-			if !errors.As(err, &noCA) || !test.reason(noCA.ConfigMap) {
-				t.Fatalf("error %v, want a *NoCAError with its reason", err)
-			}
-			if !strings.Contains(err.Error(), "--ca-file") {
-				t.Errorf("error %q does not say what to do", err)
-			}
-		})
+func TestReadCAFileTakesTheBytesAsTheyAre(t *testing.T) {
+	odd := append([]byte("# CA\r\n"), bytes.TrimSpace(bundle(t, "single.pem"))...)
+	if got, err := cluster.ReadCAFile(write(t, odd)); err != nil || got.Hash != sum(odd) || got.Note != "" {
+		t.Errorf("hash %s, note %q (%v)", got.Hash, got.Note, err)
 	}
-}
-
-func TestFetchCAGoesOnWithTheKubeconfigWhereTheConfigMapIsMalformed(t *testing.T) {
-	ca := pem(t, "single.pem")
-	for name, data := range map[string]map[string]string{
-		"no key":  {"other": "data"},
-		"garbage": {"ca.crt": "garbage"},
-		"empty":   {"ca.crt": ""},
-	} {
-		api := apitest.New(t)
-		api.SetConfigMap("kube-root-ca.crt", data)
-		config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: bytes.TrimSpace(ca)}}
-		got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
-		if err != nil || !bytes.Equal(got.Bundle, ca) || !strings.Contains(got.Note, "the CA hash is that of the kubeconfig's certificates") {
-			t.Errorf("%s: note %q, bundle %q (%v)", name, got.Note, got.Bundle, err)
-		}
+	name := write(t, []byte("garbage"))
+	if got, err := cluster.ReadCAFile(name); !errors.Is(err, token.ErrNoCertificates) || !strings.Contains(err.Error(), name) {
+		t.Errorf("hash %s, error %v", got.Hash, err)
 	}
-}
-
-func TestFetchCAReturnsWhatIsNotAPlainNo(t *testing.T) {
-	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: pem(t, "single.pem")}}
-	for name, test := range map[string]struct {
-		hook apitest.Hook
-		want func(error) bool
-	}{
-		"unauthorized":   {fail(apierrors.NewUnauthorized("no")), apierrors.IsUnauthorized},
-		"internal error": {fail(apierrors.NewInternalError(errors.New("no"))), apierrors.IsInternalError},
-		"timeout":        {fail(apierrors.NewTimeoutError("no", 0)), apierrors.IsTimeout},
-	} {
-		api := apitest.New(t)
-		api.Handle(test.hook)
-		got, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock)
-		var noCA *cluster.NoCAError
-		if err == nil || !test.want(err) || errors.As(err, &noCA) || got.Hash != "" {
-			t.Errorf("%s: hash %q, error %T %v", name, got.Hash, err, err)
-		}
-	}
-	api := apitest.New(t)
-	api.Close()
-	if _, err := cluster.FetchCA(t.Context(), api.ConfigMaps(t), config, clock); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("nobody listens: error %v", err)
-	}
-}
-
-func TestReadCAFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "ca.crt")
-	odd := append([]byte("# CA\r\n"), bytes.TrimSpace(pem(t, "single.pem"))...)
-	if err := os.WriteFile(name, odd, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	got, err := cluster.ReadCAFile(name, now)
-	if err != nil || !bytes.Equal(got.Bundle, odd) || got.Hash != sum(odd) || got.Note != "" {
-		t.Errorf("hash %s, note %q (%v), want the bytes as they are", got.Hash, got.Note, err)
-	}
-}
-
-func TestReadCAFileNamesWhatIsWrong(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, content []byte) string {
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	for name, want := range map[string]string{
-		filepath.Join(dir, "missing"):         "no such file",
-		dir:                                   "is a directory",
-		write("empty", nil):                   "no PEM certificate found",
-		write("garbage", []byte("x")):         "no PEM certificate found",
-		write("large", make([]byte, 1<<20+1)): "larger than any CA bundle",
-		write("largest", make([]byte, 1<<20)): "no PEM certificate found",
-		write("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")): "certificate 1 of the bundle",
-	} {
-		got, err := cluster.ReadCAFile(name, now)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) || got.Hash != "" {
-			t.Errorf("%s: hash %q, error %v, want one that says %q and the name", filepath.Base(name), got.Hash, err, want)
-		}
+	if _, err := cluster.ReadCAFile(name + "-missing"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
 	}
 }
 
 func TestDistributionOfACA(t *testing.T) {
-	for name, want := range map[string]cluster.Distribution{
-		"single.pem":    cluster.K3s,
-		"unrelated.pem": cluster.Other,
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]supervisor.Distribution{
+		"k3s-server-ca@1700000000":   supervisor.K3s,
+		"rke2-server-ca@1700000000":  supervisor.RKE2,
+		"other-server-ca@1700000000": supervisor.Other,
+		"k3s.example.com":            supervisor.Other,
 	} {
-		if got := (cluster.CA{Bundle: pem(t, name)}).Distribution(); got != want {
+		cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: name}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca := cluster.CA{Bundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})}
+		if got := ca.Distribution(); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if got := (cluster.CA{}).Distribution(); got != cluster.Other {
+	if got := (cluster.CA{}).Distribution(); got != supervisor.Other {
 		t.Errorf("no CA: %s", got)
 	}
 }

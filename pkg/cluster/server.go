@@ -1,92 +1,117 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"net/url"
-	"strings"
+	"os"
 
-	"k8s.io/client-go/rest"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
-// inClusterTokenFile is where a Pod finds its credentials: a configuration that
-// has them is the Pod's own (InClusterConfig in k8s.io/client-go/rest).
-const inClusterTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path, not a credential
+const (
+	hintURL    = "pass --url with the address that nodes dial"
+	hintServer = "name a K3s server itself, with --server, or for create with --url"
+)
 
-// JoinURL is the address that a joining node dials.
-type JoinURL struct {
-	// URL is https://host:port.
-	URL string
-	// Warning says why a node may not reach the cluster there; mostly empty.
-	Warning string
+// SupervisorURL returns the supervisor of the kubeconfig's server. If the version
+// is not told, it is taken for K3s.
+func (c *Cluster) SupervisorURL(ctx context.Context) (supervisor.URL, error) {
+	version, _ := c.Version(ctx)
+	return c.supervisorURL(version.Distribution())
 }
 
-// DefaultJoinURL derives the address from the one that the kubeconfig has for
-// the API, which on K3s answers joining nodes as well.
-func DefaultJoinURL(config *rest.Config, distribution Distribution) (JoinURL, error) {
-	host := config.Host
-	if !strings.Contains(host, "://") {
-		host = "https://" + host
+// JoinURL returns the address that a joining node dials: the given one or, if
+// that is empty, the kubeconfig's. The warning says why nodes may not reach it;
+// it is mostly empty.
+func (c *Cluster) JoinURL(given string, d supervisor.Distribution) (url supervisor.URL, warning string, err error) {
+	if given != "" {
+		url, err = supervisor.ParseURL(given)
+	} else {
+		url, err = c.supervisorURL(d)
 	}
-	u, err := url.Parse(host)
+	switch ip := net.ParseIP(url.Host()); {
+	case url.Host() == "localhost" || ip.IsLoopback() || ip.IsUnspecified():
+		warning = fmt.Sprintf("%s leads a node to itself; %s", url.Host(), hintURL)
+	case url.Host() == os.Getenv("KUBERNETES_SERVICE_HOST"): // of a Pod
+		warning = fmt.Sprintf("%s is an address within the cluster; %s", url.Host(), hintURL)
+	}
+	return url, warning, err
+}
+
+// supervisorURL returns the supervisor of the kubeconfig's server. On RKE2 it has
+// another port than the API.
+func (c *Cluster) supervisorURL(d supervisor.Distribution) (supervisor.URL, error) {
+	url, err := supervisor.ParseURL(c.Config.Host)
 	if err != nil {
-		// The reason alone: there may be a password in the URL.
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err
+		return url, &hintError{fmt.Errorf("kubeconfig: %w", err), hintServer}
+	}
+	if d == supervisor.RKE2 {
+		return newURL(url.Host(), d.Port())
+	}
+	return url, nil
+}
+
+func newURL(host, port string) (supervisor.URL, error) {
+	return supervisor.ParseURL("https://" + net.JoinHostPort(host, port))
+}
+
+// ServerNodes returns the nodes that run a server: those of the control plane,
+// then those of etcd alone.
+func (c *Cluster) ServerNodes(ctx context.Context) ([]corev1.Node, error) {
+	var nodes []corev1.Node
+	for _, selector := range []string{
+		"node-role.kubernetes.io/control-plane",
+		"node-role.kubernetes.io/etcd,!node-role.kubernetes.io/control-plane",
+	} {
+		list, err := c.Client.Nodes().List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, err
 		}
-		return JoinURL{}, fmt.Errorf("the kubeconfig's server is not a URL: %w", err)
+		nodes = append(nodes, list.Items...)
 	}
-	join := JoinURL{}
-	switch {
-	case u.Scheme != "https":
-		join.Warning = fmt.Sprintf("the kubeconfig's server is %s, and a node joins by https only: give the address that it will dial with --url", u.Redacted())
-	case strings.Trim(u.Path, "/") != "":
-		join.Warning = fmt.Sprintf("the kubeconfig's server is %s, a proxy that nodes cannot join through: give the address that they will dial with --url", u.Redacted())
-	case config.BearerTokenFile == inClusterTokenFile:
-		join.Warning = fmt.Sprintf("%s is the address of the API within the cluster: give the address that the node will dial with --url", u.Hostname())
-	case isLoopback(u.Hostname()):
-		join.Warning = fmt.Sprintf("%s is this machine only: give the address that the node will dial with --url", u.Hostname())
-	}
-	port := u.Port()
-	switch {
-	case distribution == RKE2:
-		// RKE2 has two ports: the API's, which is in the kubeconfig, and the
-		// supervisor's.
-		port = RKE2.SupervisorPort()
-	case port == "":
-		port = "443"
-	}
-	join.URL = "https://" + net.JoinHostPort(u.Hostname(), port)
-	return join, nil
+	return nodes, nil
 }
 
-// ParseJoinURL checks an address that a person gives for joining nodes. It
-// stays as it is but for a slash at its end: a node dials port 443 where there
-// is none.
-func ParseJoinURL(s string, distribution Distribution) (JoinURL, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
-		return JoinURL{}, fmt.Errorf("%q is not the URL of a server: write it as https://<host>:%s", s, distribution.SupervisorPort())
+// ServerURLs returns the supervisor of each server node, by its internal IP
+// address.
+func (c *Cluster) ServerURLs(ctx context.Context) ([]supervisor.URL, error) {
+	nodes, err := c.ServerNodes(ctx)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case u.Scheme != "https":
-		return JoinURL{}, fmt.Errorf("%q: a node joins by https only: write https://%s", u.Redacted(), u.Host)
-	case u.User != nil:
-		return JoinURL{}, fmt.Errorf("%q: the URL of a server has no user name and password in it", u.Redacted())
-	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return JoinURL{}, fmt.Errorf("%q: the URL of a server has no path: write https://%s", s, u.Host)
+	if len(nodes) == 0 {
+		return nil, &hintError{errors.New("the cluster has no node with the role control-plane"), hintServer}
 	}
-	join := JoinURL{URL: "https://" + u.Host}
-	if isLoopback(u.Hostname()) {
-		join.Warning = fmt.Sprintf("%s is the node itself, wherever the node is", u.Hostname())
+	urls := make([]supervisor.URL, len(nodes))
+	for i, node := range nodes {
+		if urls[i], err = newURL(internalIP(node), c.supervisorPort(node)); err != nil {
+			return nil, &hintError{fmt.Errorf("node %q has no internal IP address", node.Name), hintServer}
+		}
 	}
-	return join, nil
+	return urls, nil
 }
 
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+// supervisorPort returns the port of a node's supervisor. All servers of a
+// cluster listen on one port, which is the kubeconfig's. Port 443 is a load
+// balancer's.
+func (c *Cluster) supervisorPort(node corev1.Node) string {
+	d := Version{GitVersion: node.Status.NodeInfo.KubeletVersion}.Distribution()
+	if url, err := c.supervisorURL(d); err == nil && url.Port() != "443" {
+		return url.Port()
+	}
+	return d.Port()
+}
+
+func internalIP(node corev1.Node) string {
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			return address.Address
+		}
+	}
+	return ""
 }

@@ -1,151 +1,143 @@
+// Package cmd is the root command: kubectl's global flags, and one line a verb.
 package cmd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"io"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/completion"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/create"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/delete"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/extend"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/generate"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/inspect"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/list"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/rotate"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/verify"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/version"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
-// Name is how the user calls the plugin; BinaryName is how kubectl finds it.
 const (
-	Name       = "kubectl k3s-token"
-	BinaryName = "kubectl-k3s_token"
+	// name is what the user calls, and binary what kubectl finds.
+	name   = "kubectl k3s-token"
+	binary = "kubectl-k3s_token"
+
+	// maxVerbosity is the highest level of client-go's log that holds no bodies,
+	// in which the secrets of tokens are.
+	maxVerbosity = 7
 )
 
-// Run is the whole program: it runs the command line args, args[0] being the
-// name that the program was called by, and returns its exit code.
-func Run(ctx context.Context, args []string, env Env) int {
-	env.interrupts = &interrupts{}
-	root := newCommand(&env)
-	// Laying out the help of all commands takes a tenth of a quick one's time.
-	help := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		layOutHelp(cmd)
-		help(cmd, args)
-	})
+// Run runs the command line args, args[0] being the name of the program, and
+// reports its error to the streams, which it also returns.
+func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams, build v1alpha1.ClientVersion) error {
+	root, clients := newCommand(streams, build)
 	root.SetArgs(args[1:])
-	if called := strings.TrimSuffix(strings.ToLower(filepath.Base(args[0])), ".exe"); called == completionShim {
+	if called := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); called == completion.Shim {
 		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, args[1:]...))
 	}
-	err := env.interrupts.await(ctx, func() error { return root.ExecuteContext(ctx) })
-	if err == nil {
-		return 0
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		cmdutil.ReportError(streams.ErrOut, clients.ExplainLogin(err))
 	}
-	mask := withoutSecrets(args[1:])
-	for _, message := range report(err) {
-		for line := range strings.Lines(mask(message)) {
-			env.note("%s", strings.TrimSuffix(line, "\n"))
-		}
-	}
-	if interrupted, ok := interruption(ctx); ok {
-		return interrupted.ExitCode
-	}
-	return 1
+	return err
 }
 
-// NewCommand returns the command line, for documents and tests.
-func NewCommand(env *Env) *cobra.Command {
-	root := newCommand(env)
-	layOutHelp(root)
-	for _, cmd := range root.Commands() {
-		layOutHelp(cmd)
-	}
+// NewCommand returns the root command.
+func NewCommand(streams genericiooptions.IOStreams, build v1alpha1.ClientVersion) *cobra.Command {
+	root, _ := newCommand(streams, build)
 	return root
 }
 
-// layOutHelp brings a command's texts into the form that kubectl shows.
-func layOutHelp(cmd *cobra.Command) {
-	cmd.Long, cmd.Example = templates.LongDesc(cmd.Long), templates.Examples(cmd.Example)
-}
-
-// newCommand returns the command line, with help as it stands in the source.
-func newCommand(env *Env) *cobra.Command {
+func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersion) (*cobra.Command, cmdutil.Clients) {
 	var verbosity int
 	root := &cobra.Command{
-		Use:         BinaryName,
-		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: Name},
+		Use:         binary,
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: name},
 		Short:       "Create, list and revoke K3s node join tokens",
-		Long: `
-			Create, list, extend, delete and inspect K3s join tokens with nothing but a
-			kubeconfig: no login on a server node, no root.`,
-		Example: `
-			# A token that a node can join with during the next two hours
+		Long: templates.LongDesc(`
+			Manage K3s join tokens with nothing but a kubeconfig: no login on a server node,
+			no root.`),
+		Example: templates.Examples(`
+			# Create a token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h
 
-			# What there is, and when it ends
+			# List the tokens, soonest expiry first
 			kubectl k3s-token list
 
 			# Take a token back
-			kubectl k3s-token delete abcdef`,
+			kubectl k3s-token delete abcdef`),
+		Version:                    cmp.Or(build.Version, "unknown"),
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
 		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
-		Args:                       unknownCommand,
+		Args:                       refuseUnknown,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, err := withLogging(cmd.Context(), verbosity, env.ErrOut)
-			cmd.SetContext(ctx)
-			return err
-		},
+		PersistentPreRunE:          func(*cobra.Command, []string) error { return setVerbosity(verbosity) },
 	}
-	root.SetIn(env.In)
-	root.SetOut(env.Out)
-	root.SetErr(env.ErrOut)
+	root.SetIn(ioStreams.In)
+	root.SetOut(ioStreams.Out)
+	root.SetErr(ioStreams.ErrOut)
+	root.SetVersionTemplate("Client Version: {{.Version}}\n")
 
-	client := newClientFlags(env)
-	client.addFlags(root.PersistentFlags())
-	root.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "Number for the log level verbosity. Secrets are left out of the log at every level.")
-	completeKubeconfig(root, client)
+	streams := cmdutil.Streams{IOStreams: ioStreams}
+	configFlags := genericclioptions.NewConfigFlags(true)
+	configFlags.CacheDir = nil // nothing is discovered, so nothing is cached
+	configFlags.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "Number for the log level verbosity. Levels above 7, which log secrets, act as 7.")
+	clients := cmdutil.NewClients(configFlags, streams)
 
 	groups := templates.CommandGroups{
 		{Message: "Bootstrap Tokens in the Cluster:", Commands: []*cobra.Command{
-			newCreateCommand(env, client),
-			newListCommand(env, client),
-			newExtendCommand(env, client),
-			newDeleteCommand(env, client),
+			create.NewCommand(clients, streams),
+			list.NewCommand(clients, streams),
+			extend.NewCommand(clients, streams),
+			delete.NewCommand(clients, streams),
 		}},
 		{Message: "Tokens Offline:", Commands: []*cobra.Command{
-			newGenerateCommand(env),
-			newInspectCommand(env),
+			generate.NewCommand(streams),
+			inspect.NewCommand(streams),
 		}},
 		{Message: "Trust and the Server Token:", Commands: []*cobra.Command{
-			newVerifyCommand(env, client),
-			newRotateCommand(env, client),
+			verify.NewCommand(clients, streams),
+			rotate.NewCommand(clients, streams),
 		}},
 		{Message: "Settings and Information:", Commands: []*cobra.Command{
-			newVersionCommand(env, client),
-			newCompletionCommand(env),
+			version.NewCommand(clients, streams, build),
+			completion.NewCommand(streams),
 		}},
 	}
 	groups.Add(root)
-	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
+	templates.ActsAsRootCommand(root, []string{"options", "help"}, groups...)
+	root.AddCommand(newOptionsCommand())
+	root.SetFlagErrorFunc(explainFlag)
 	showPluginName(root)
-	hideMistypedSecrets(root)
-	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about any command", Hidden: true, Run: func(cmd *cobra.Command, args []string) {
-		if about, _, err := root.Find(args); err == nil {
-			cmd = about
-		}
-		_ = cmd.Help()
-	}})
-	root.AddCommand(newOptionsCommand(env))
-	return root
+	return root, clients
 }
 
-// showPluginName has usage texts call the plugin what the user calls it: one
-// line of kubectl's template uses the name of the binary.
+// showPluginName has usage texts name the plugin as the user calls it. kubectl's
+// template names the binary in one place.
 func showPluginName(root *cobra.Command) {
 	usage := root.UsageFunc()
 	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		var text bytes.Buffer
 		out := cmd.OutOrStderr()
-		var text strings.Builder
 		cmd.SetOut(&text)
 		cmd.SetErr(&text)
 		defer cmd.SetOut(nil)
@@ -153,45 +145,50 @@ func showPluginName(root *cobra.Command) {
 		if err := usage(cmd); err != nil {
 			return err
 		}
-		_, err := io.WriteString(out, strings.ReplaceAll(text.String(), BinaryName, Name))
+		_, err := out.Write(bytes.ReplaceAll(text.Bytes(), []byte(binary), []byte(name)))
 		return err
 	})
 }
 
-// hideMistypedSecrets keeps errors about flags from repeating a secret that
-// begins with a dash.
-func hideMistypedSecrets(root *cobra.Command) {
-	explain := root.FlagErrorFunc()
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var unknown *pflag.NotExistError
-		if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
-			err = fmt.Errorf("unknown shorthand flag: %q", unknown.GetSpecifiedName())
-		}
-		return explain(cmd, err)
-	})
+// setVerbosity sets the level of client-go's log, which is 0 by itself.
+func setVerbosity(verbosity int) error {
+	if verbosity <= 0 {
+		return nil
+	}
+	var flags flag.FlagSet
+	klog.InitFlags(&flags)
+	return flags.Set("v", strconv.Itoa(min(verbosity, maxVerbosity)))
 }
 
-func unknownCommand(cmd *cobra.Command, args []string) error {
+// refuseUnknown names an unknown command only if it is like a known one: else it
+// may be a token.
+func refuseUnknown(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	message := fmt.Sprintf("unknown command for %q", cmd.CommandPath())
-	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 { // else it may be a token
-		message = fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-		message += "\n\nDid you mean this?\n\t" + strings.Join(similar, "\n\t") + "\n"
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		return cmdutil.WithHint(fmt.Errorf("unknown command %q for %q", args[0], name), "did you mean %s?", strings.Join(similar, " or "))
 	}
-	return fmt.Errorf("%s\nRun '%s --help' for usage.", message, cmd.CommandPath()) //nolint:staticcheck,revive // kubectl's wording
+	return cmdutil.WithHint(fmt.Errorf("unknown command for %q", name), "run: %s --help", name)
 }
 
-func newOptionsCommand(env *Env) *cobra.Command {
+// explainFlag keeps the error about an unknown flag from repeating a secret that
+// begins with a dash.
+func explainFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
+		err = fmt.Errorf("unknown shorthand flag: %q", unknown.GetSpecifiedName())
+	}
+	return cmdutil.WithHint(err, "see %s --help", cmd.CommandPath())
+}
+
+func newOptionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "options",
 		Short: "Print the list of flags inherited by all commands",
-		Args:  noArguments,
+		Args:  cmdutil.NoArguments,
 		Run:   func(cmd *cobra.Command, _ []string) { _ = cmd.Usage() },
 	}
-	cmd.SetOut(env.Out)
-	cmd.SetErr(env.Out)
 	templates.UseOptionsTemplates(cmd)
 	return cmd
 }

@@ -1,185 +1,115 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"net/http/httptrace"
+	"regexp"
 	"sync/atomic"
-	"time"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// rotateWait is the shortest time between two tries of a rotation: the server
-// may still be carrying out one whose connection was lost.
-const rotateWait = 2 * time.Second
-
 // Outcome is what is known of a rotation.
 type Outcome string
 
+// The outcomes.
 const (
-	// Rotated is a rotation that the server has carried out. It goes on
-	// accepting the old token until it is restarted.
-	Rotated Outcome = "rotated"
-	// NotRotated is a rotation that the server has not carried out: the old
-	// token holds.
-	NotRotated Outcome = "not rotated"
-	// Unknown is a rotation that may have been carried out, in part or in
-	// whole. Both tokens must be kept.
-	Unknown Outcome = "unknown"
+	Rotated    Outcome = "rotated"     // the old token is valid until the server is restarted
+	NotRotated Outcome = "not rotated" // the old token stays valid
+	Unknown    Outcome = "unknown"     // it may have been carried out, wholly or in part: keep both tokens
 )
 
 // Rotation is the result of Rotate.
 type Rotation struct {
 	Outcome Outcome
-	// Err says why the token was not rotated, or why that is not known; nil
-	// where it was.
-	Err error
-	// Status is the last HTTP status, or 0 where there was no answer.
-	Status int
-	// ErrorID is the number under which the server logged its own failure, as
-	// "token error ID <number>"; mostly empty.
-	ErrorID string
-	// Tries is how often the request was sent, or the server dialled for it.
-	Tries int
+	Err     error  // why the token was not rotated, or why that is unknown
+	Status  int    // the last HTTP status, or 0 if there was no answer
+	ErrorID string // the number in the server's log of its own failure; mostly empty
 }
 
-// fate is what one try of a rotation means.
-type fate int
-
-const (
-	carriedOut fate = iota
-	// turnedDown: not carried out, and another try would not be either.
-	turnedDown
-	// putOff: not carried out, and another try may be.
-	putOff
-	// lost: perhaps carried out, and another try will tell.
-	lost
-	// broken: perhaps carried out, and another try may do damage.
-	broken
-)
-
-// Rotate replaces the server token: PUT token (tokenRequestHandler in K3s's
-// pkg/server/token.go) on the one server of this session. Callers make sure
-// beforehand that it is the right one, that the current token is the server's
-// (Finding.JoinsServers), and that no earlier rotation is unfinished.
+// Rotate replaces the server token: PUT token on the session's server
+// (tokenRequestHandler in K3s's pkg/server/token.go). The caller ensures that
+// current is the server's token (Finding.JoinsServers), that K3s can start with
+// next, and that no earlier rotation is unfinished.
 //
-// A request that gets lost is repeated, with the same new token: the server
-// takes the old password until it is restarted, and the repetition changes
-// nothing. The one that fails within the server (status 500) is not: the
-// server may have written half of it, and would take the new token for the old
-// one the next time. Each try has a connection of its own, over which Go's
-// transport repeats nothing.
-//
-// The outcome is what is known, whatever happens to the context: Unknown if it
-// ends once the request can have left.
-func (s *Session) Rotate(ctx context.Context, current token.Token, next NewToken) Rotation {
-	switch {
-	case next.password == "":
-		return Rotation{Outcome: NotRotated, Err: errors.New("there is no new token: the server would make one up that nobody gets to see")}
-	case current.Type() == token.Bootstrap:
-		return Rotation{Outcome: NotRotated, Err: newTokenError(CurrentIsBootstrap)}
-	}
-	body, err := json.Marshal(map[string]string{"newToken": next.password.Reveal()})
-	if err != nil {
-		return Rotation{Outcome: NotRotated, Err: errors.New("the new token cannot be put into a request")}
-	}
-	transport := s.wire.verified(s.roots, false)
-	defer transport.CloseIdleConnections()
-
-	var r Rotation
-	var doubt error
-	for {
-		var sent atomic.Bool
-		a, err := s.wire.roundTrip(ctx, transport, request{
-			method: http.MethodPut, path: s.distribution.path("token"),
-			credentials: credentials{user: token.UserServer, password: current.Secret},
-			body:        body, limit: maxAnswer, timeout: s.rotateTimeout, sent: &sent,
-		})
-		r.Tries++
-		r.Status, r.ErrorID = a.status, errorID(a.message())
-		fate, reason := judge(a, err, sent.Load())
-		if fate == carriedOut {
-			r.Outcome = Rotated
-			return r
-		}
-		if fate == lost || fate == broken {
-			doubt = reason
-		}
-		again := (fate == putOff || fate == lost) && r.Tries < maxTries && ctx.Err() == nil
-		if again {
-			again = s.wire.sleep(ctx, max(rotateWait, s.wire.pause(r.Tries, a.retryAfter))) == nil
-		}
-		switch {
-		case again:
-			continue
-		case doubt == nil:
-			r.Outcome, r.Err = NotRotated, reason
-		case fate == lost || fate == broken:
-			r.Outcome, r.Err = Unknown, reason
-		default:
-			r.Outcome, r.Err = Unknown, fmt.Errorf("%w; after that: %w", doubt, reason)
-		}
+// A request without an answer is repeated with the same new token, which is
+// safe: the server accepts the old one until it is restarted. A failure within
+// the server (status 500) is not, since the change may be half written. If ctx
+// ends after a request may have left, the outcome is Unknown.
+func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Secret) Rotation {
+	r := Rotation{Outcome: NotRotated}
+	if next == "" || !utf8.ValidString(next.Reveal()) { // K3s or JSON would replace it by one that nobody knows
+		r.Err = newError("the new token is empty or not valid UTF-8", "pass letters and digits")
 		return r
 	}
+	waitErr := wait.ExponentialBackoffWithContext(ctx, s.client.backoff, func(ctx context.Context) (bool, error) {
+		resp, sent, err := s.put(ctx, current, next)
+		outcome, repeat, err := judge(resp, sent, err)
+		if r.Outcome != Unknown || outcome != NotRotated { // otherwise an earlier request stays in doubt
+			r.Outcome, r.Err = outcome, err
+		}
+		r.Status, r.ErrorID = resp.status, errorID(resp)
+		return !repeat, nil
+	})
+	if r.Outcome == NotRotated {
+		r.Err = cmp.Or(r.Err, waitErr) // ctx ended before the first attempt
+	}
+	return r
 }
 
-// judge says what the answer to a PUT means, or the lack of one.
-func judge(a answer, err error, sent bool) (fate, error) {
-	switch a.status {
-	case 0:
-		certificate := new(tls.CertificateVerificationError)
-		switch {
-		case sent:
-			return lost, err
-		case errors.As(err, &certificate):
-			return turnedDown, err
-		}
-		return putOff, err
-	case http.StatusOK:
-		return carriedOut, nil
-	case http.StatusUnauthorized:
-		return turnedDown, errors.New("the server refuses the current token: it is not the server token, or the server has been restarted since it was rotated")
-	case http.StatusForbidden:
-		return turnedDown, errors.New("the server does not let the current token rotate anything: only the server token can")
-	case http.StatusTooManyRequests:
-		return putOff, errors.New("the server is too busy: try again in a moment")
-	case http.StatusServiceUnavailable:
-		if a.message() != "" { // of K3s itself, not of something in front of it
-			return putOff, errors.New("the server is not ready: try again in a moment")
-		}
-		return lost, errors.New("what answers for the server is not ready, and does not say whether the server got the request (status 503)")
-	case http.StatusBadGateway, http.StatusGatewayTimeout:
-		return lost, fmt.Errorf("a proxy in front of the server lost its answer (status %d): go to the server itself", a.status)
-	case http.StatusInternalServerError:
-		if id := errorID(a.message()); id != "" {
-			return broken, fmt.Errorf("the server failed while it rotated the token: look for %q in its log, and do not restart it before it is clear which token it has written", errorIDText+id)
-		}
-		return broken, errors.New("the server failed while it rotated the token (status 500): look at its log, and do not restart it before it is clear which token it has written")
-	}
-	if a.status >= 300 && a.status <= 499 {
-		return turnedDown, fmt.Errorf("the server does not take the request (status %d): is this a K3s server, and new enough to know k3s token rotate?", a.status)
-	}
-	return broken, fmt.Errorf("the server gave an answer that K3s does not give (status %d): look at its log", a.status)
+// put sends the request once, and reports whether it can have left. It uses a
+// new connection, since an idle one may be dead.
+func (s *Session) put(ctx context.Context, current token.Token, next token.Secret) (response, bool, error) {
+	body, _ := json.Marshal(map[string]string{"newToken": next.Reveal()}) // which cannot fail for strings
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
+	})
+	s.Close()
+	c := *s.client
+	c.Timeout *= 3
+	resp, err := c.do(ctx, http.MethodPut, s.path("token"), authorization(token.UserServer, current), body)
+	return resp, sent.Load(), err
 }
 
-// errorIDText comes before the number under which K3s logs the failure of a
-// rotation (SendErrorWithID in its pkg/util/apierrors.go).
-const errorIDText = "token error ID "
+// judge says what is known after a request, and whether to repeat it.
+func judge(resp response, sent bool, err error) (outcome Outcome, repeat bool, reason error) {
+	status := fmt.Sprintf(" (status %d)", resp.status)
+	switch code := resp.status; {
+	case code == 0 && sent:
+		return Unknown, true, err
+	case code == 0:
+		return NotRotated, true, err
+	case code == http.StatusOK:
+		return Rotated, false, nil
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		return NotRotated, false, newError("the server refuses the current token"+status, "use the server token with which the server was last started")
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && resp.message() != "": // of K3s itself
+		return NotRotated, true, newError("the server is busy or still starting"+status, tryAgain)
+	case code >= 300 && code <= 499:
+		return NotRotated, false, newError("the server does not take the request"+status, "check that it is a K3s server that knows k3s token rotate")
+	}
+	text := "the server failed to rotate the token" + status
+	if id := errorID(resp); id != "" {
+		text += ", token error ID " + id
+	}
+	return Unknown, false, newError(text, "look at the server's log, and do not restart the server before you know which token it has written")
+}
 
-// errorID finds the number in a message, or returns nothing.
-func errorID(message string) string {
-	_, rest, found := strings.Cut(message, errorIDText)
-	if !found {
-		return ""
+var errorIDPattern = regexp.MustCompile(`token error ID (\d{5})`)
+
+// errorID returns the number under which K3s logs a failed rotation
+// (SendErrorWithID in its pkg/util/apierrors.go), or "".
+func errorID(resp response) string {
+	if match := errorIDPattern.FindStringSubmatch(resp.message()); match != nil {
+		return match[1]
 	}
-	// Five digits, as K3s writes them: whatever else is there stays there.
-	if len(rest) < 5 || strings.Trim(rest[:5], "0123456789") != "" {
-		return ""
-	}
-	return rest[:5]
+	return ""
 }

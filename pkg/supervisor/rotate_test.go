@@ -1,59 +1,39 @@
-package supervisor
+package supervisor_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
-
-func newToken(t *testing.T) NewToken {
-	t.Helper()
-	n, err := GenerateNewToken(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 // put is what the server does with one PUT.
 type put func(k *k3s, w http.ResponseWriter, r *http.Request)
 
 func carryOut(k *k3s, w http.ResponseWriter, r *http.Request) { k.ServeHTTP(w, r) }
 
-// cutBefore reads nothing and closes the connection.
 func cutBefore(_ *k3s, w http.ResponseWriter, _ *http.Request) { hijack(w, "") }
 
-// cutAfter carries out the rotation and closes the connection.
 func cutAfter(k *k3s, w http.ResponseWriter, r *http.Request) {
-	k.ServeHTTP(discard{}, r)
+	k.ServeHTTP(httptest.NewRecorder(), r)
 	hijack(w, "")
 }
 
-// cutWithin carries out the rotation and closes within the status line.
-func cutWithin(k *k3s, w http.ResponseWriter, r *http.Request) {
-	k.ServeHTTP(discard{}, r)
-	hijack(w, "HTTP/1.1 20")
-}
-
-// hangAfter carries out the rotation and then says nothing.
+// hangAfter carries out the rotation and does not answer.
 func hangAfter(k *k3s, w http.ResponseWriter, r *http.Request) {
-	k.ServeHTTP(discard{}, r)
+	k.ServeHTTP(httptest.NewRecorder(), r)
 	<-r.Context().Done()
 	hijack(w, "")
 }
 
-// say answers with a status, and with a Status of K3s where there is a text.
+// say answers with a status, and with a Status of K3s if there is a message.
 func say(code int, message string) put {
 	return func(_ *k3s, w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -65,251 +45,158 @@ func say(code int, message string) put {
 	}
 }
 
-// discard is a ResponseWriter for nobody.
-type discard struct{}
-
-func (discard) Header() http.Header         { return http.Header{} }
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
-func (discard) WriteHeader(int)             {}
-
-// faulty starts a supervisor whose PUTs go as told, one after the other, the
-// last one ever after.
-func faulty(t *testing.T, puts ...put) (*k3s, *Session, *witness, *[]time.Duration) {
+// scripted starts a supervisor whose PUTs go as told, in turn, the last one ever
+// after. It counts them.
+func scripted(t *testing.T, puts ...put) (*k3s, supervisor.URL, *witness, *atomic.Int32) {
 	t.Helper()
-	ca := newCA(t, "ca", nil)
-	k := &k3s{program: "k3s", bundle: bundle(ca)}
-	var n atomic.Int32
-	u, w := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	k, n := &k3s{}, &atomic.Int32{}
+	u, w := newK3s(t, k, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut {
-			k.ServeHTTP(w, r)
-			return
+			return false
 		}
 		puts[min(int(n.Add(1)), len(puts))-1](k, w, r)
-	}), always(ca.issue(t, leaf{})))
-	opts := quick(hashOf(t, k.bundle))
-	opts.RotateTimeout = 30 * time.Second
-	var waits []time.Duration
-	opts.Sleep = func(ctx context.Context, d time.Duration) error {
-		waits = append(waits, d)
-		return ctx.Err()
-	}
-	return k, connect(t, u, opts), w, &waits
+		return true
+	})
+	return k, u, w, n
 }
 
 func TestRotateReportsWhatIsKnown(t *testing.T) {
 	t.Parallel()
-	const id = errorIDText + "01234"
+	const rotated, notRotated, unknown = supervisor.Rotated, supervisor.NotRotated, supervisor.Unknown
+	const id = "token error ID 01234"
 	for _, test := range []struct {
 		name    string
 		puts    []put
-		outcome Outcome
+		outcome supervisor.Outcome
 		tries   int
-		rotated int // on the server
+		rotated int // times, on the server
 		says    string
 		errorID string
-		slow    bool // the server does not answer
 	}{
-		{name: "carried out", puts: []put{carryOut}, outcome: Rotated, tries: 1, rotated: 1},
-		{name: "cut before, then carried out", puts: []put{cutBefore, carryOut}, outcome: Rotated, tries: 2, rotated: 1},
-		{name: "cut after, then carried out", puts: []put{cutAfter, carryOut}, outcome: Rotated, tries: 2, rotated: 2},
-		{name: "cut within the answer, then carried out", puts: []put{cutWithin, carryOut}, outcome: Rotated, tries: 2, rotated: 2},
-		{name: "no answer in time, then carried out", puts: []put{hangAfter, carryOut}, slow: true, outcome: Rotated, tries: 2, rotated: 2},
-		{name: "cut before, always", puts: []put{cutBefore}, outcome: Unknown, tries: maxTries, says: "closed the connection"},
-		{name: "cut after, always", puts: []put{cutAfter}, outcome: Unknown, tries: maxTries, rotated: maxTries, says: "closed the connection"},
-		{name: "no answer in time, always", puts: []put{hangAfter}, slow: true, outcome: Unknown, tries: maxTries, rotated: maxTries, says: "did not answer in time"},
-		{name: "busy, then carried out", puts: []put{say(429, ""), say(429, "Too many"), carryOut}, outcome: Rotated, tries: 3, rotated: 1},
-		{name: "busy, always", puts: []put{say(429, "")}, outcome: NotRotated, tries: maxTries, says: "too busy"},
-		{name: "not ready, then carried out", puts: []put{say(503, "apiserver not ready"), carryOut}, outcome: Rotated, tries: 2, rotated: 1},
-		{name: "not ready, always", puts: []put{say(503, "apiserver not ready")}, outcome: NotRotated, tries: maxTries, says: "not ready"},
-		{name: "503 of something in front", puts: []put{say(503, "")}, outcome: Unknown, tries: maxTries, says: "does not say whether"},
-		{name: "502 of a proxy, then carried out", puts: []put{say(502, ""), carryOut}, outcome: Rotated, tries: 2, rotated: 1},
-		{name: "504 of a proxy", puts: []put{say(504, "")}, outcome: Unknown, tries: maxTries, says: "status 504"},
-		{name: "wrong current token", puts: []put{say(401, "not authorized")}, outcome: NotRotated, tries: 1, says: "refuses the current token"},
-		{name: "not the server token", puts: []put{say(403, "forbidden")}, outcome: NotRotated, tries: 1, says: "only the server token"},
-		{name: "no such path", puts: []put{say(404, "")}, outcome: NotRotated, tries: 1, says: "status 404"},
-		{name: "redirect", puts: []put{say(307, "")}, outcome: NotRotated, tries: 1, says: "status 307"},
-		{name: "failure with an id", puts: []put{say(500, "Internal error occurred: "+id)}, outcome: Unknown, tries: 1, says: id, errorID: "01234"},
-		{name: "failure without an id", puts: []put{say(500, "")}, outcome: Unknown, tries: 1, says: "status 500"},
-		{name: "status of no K3s", puts: []put{say(204, "")}, outcome: Unknown, tries: 1, says: "status 204"},
-		{name: "cut, then refused", puts: []put{cutAfter, say(401, "not authorized")}, outcome: Unknown, tries: 2, rotated: 1, says: "after that: the server refuses"},
-		{name: "cut, then busy", puts: []put{cutBefore, say(429, "")}, outcome: Unknown, tries: maxTries, says: "after that: the server is too busy"},
-		{name: "cut, then failed", puts: []put{cutBefore, say(500, id)}, outcome: Unknown, tries: 2, says: id, errorID: "01234"},
+		{"carried out", []put{carryOut}, rotated, 1, 1, "", ""},
+		{"cut before, then carried out", []put{cutBefore, carryOut}, rotated, 2, 1, "", ""},
+		{"cut after, then carried out", []put{cutAfter, carryOut}, rotated, 2, 2, "", ""},
+		{"cut before, always", []put{cutBefore}, unknown, 4, 0, incomplete, ""},
+		{"cut after, always", []put{cutAfter}, unknown, 4, 4, incomplete, ""},
+		{"no answer in time, then carried out", []put{hangAfter, carryOut}, rotated, 2, 2, "", ""},
+		{"no answer in time, always", []put{hangAfter}, unknown, 2, 2, "did not answer in time", ""},
+		{"busy, always", []put{say(429, "")}, notRotated, 4, 0, "busy", ""},
+		{"not ready, then carried out", []put{say(503, "apiserver not ready"), carryOut}, rotated, 2, 1, "", ""},
+		{"not ready, always", []put{say(503, "apiserver not ready")}, notRotated, 4, 0, "still starting", ""},
+		{"503 of a proxy", []put{say(503, "")}, unknown, 1, 0, "status 503", ""},
+		{"504 of a proxy", []put{say(504, "")}, unknown, 1, 0, "status 504", ""},
+		{"wrong current token", []put{say(401, "not authorized")}, notRotated, 1, 0, "refuses the current token", ""},
+		{"not the server token", []put{say(403, "forbidden")}, notRotated, 1, 0, "refuses the current token", ""},
+		{"no such path", []put{say(404, "")}, notRotated, 1, 0, "status 404", ""},
+		{"failure with an ID", []put{say(500, "Internal error occurred: "+id)}, unknown, 1, 0, id, "01234"},
+		{"failure without an ID", []put{say(500, "")}, unknown, 1, 0, "status 500", ""},
+		{"status that K3s does not have", []put{say(204, "")}, unknown, 1, 0, "status 204", ""},
+		{"cut, then refused", []put{cutAfter, say(401, "not authorized")}, unknown, 2, 1, incomplete, ""},
+		{"cut, then busy", []put{cutBefore, say(429, "")}, unknown, 4, 0, incomplete, ""},
+		{"cut, then failed", []put{cutBefore, say(500, id)}, unknown, 2, 0, id, "01234"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			k, s, _, waits := faulty(t, test.puts...)
-			if test.slow {
-				s.rotateTimeout = 700 * time.Millisecond
+			k, u, _, tries := scripted(t, test.puts...)
+			opts := quick(k.hash)
+			if strings.HasPrefix(test.name, "no answer in time") {
+				opts.Timeout, opts.Backoff.Steps = 400*time.Millisecond, 2
 			}
-			next := newToken(t)
-			r := s.Rotate(t.Context(), parse(t, serverPassword), next)
-			if r.Outcome != test.outcome || r.Tries != test.tries || r.ErrorID != test.errorID {
-				t.Errorf("got %+v, want %s after %d tries, error id %q", r, test.outcome, test.tries, test.errorID)
+			r := connect(t, u, opts).Rotate(t.Context(), parse(t, serverPassword), newPassword)
+			if r.Outcome != test.outcome || int(tries.Load()) != test.tries || r.ErrorID != test.errorID {
+				t.Errorf("got %+v after %d tries, want %s after %d, error ID %q", r, tries.Load(), test.outcome, test.tries, test.errorID)
 			}
-			if (r.Err == nil) != (test.outcome == Rotated) || r.Err != nil && !strings.Contains(r.Err.Error(), test.says) {
-				t.Errorf("got the error %v, want one that says %q", r.Err, test.says)
+			if len(k.rotated) != test.rotated {
+				t.Errorf("the server rotated %d times, want %d", len(k.rotated), test.rotated)
 			}
-			rotated, got := k.rotations()
-			if rotated != test.rotated || rotated > 0 && got != next.Token().Secret.Reveal() {
-				t.Errorf("the server rotated %d times, want %d, or to another token", rotated, test.rotated)
-			}
-			if len(*waits) != test.tries-1 {
-				t.Errorf("waited %v between %d tries", *waits, test.tries)
-			}
-			for _, wait := range *waits {
-				if wait < rotateWait || wait > maxWait {
-					t.Errorf("waited %s", wait)
+			for range test.rotated {
+				if got := <-k.rotated; got != newPassword {
+					t.Errorf("the server rotated to %q", got)
 				}
 			}
-			noSecretIn(t, r.Err)
-			if r.Err != nil && strings.Contains(r.Err.Error(), next.Token().Secret.Reveal()) {
-				t.Errorf("the error holds the new token: %v", r.Err)
+			if test.outcome == rotated {
+				if r.Err != nil {
+					t.Error(r.Err)
+				}
+				return
+			}
+			checkError(t, r.Err)
+			if !strings.Contains(r.Err.Error(), test.says) {
+				t.Errorf("got the error %v, want one that says %q", r.Err, test.says)
 			}
 		})
-	}
-}
-
-func TestRotateSendsWhatK3sReads(t *testing.T) {
-	t.Parallel()
-	_, s, w, _ := faulty(t, carryOut)
-	n, err := CheckNewToken(`aB3"\<&>'x{y}#$%Zq9`, token.Token{}, "", NewTokenOptions{AllowSpecial: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := s.Rotate(t.Context(), parse(t, serverPassword), n); r.Outcome != Rotated {
-		t.Fatal(r.Err)
-	}
-	_, request, _ := strings.Cut(w.text(), "PUT /v1-k3s/token HTTP/1.1\r\n")
-	header, body, _ := strings.Cut(request, "\r\n\r\n")
-	if want := `{"newToken":"aB3\"\\\u003c\u0026\u003e'x{y}#$%Zq9"}`; body != want {
-		t.Errorf("sent the body %s, want %s", body, want)
-	}
-	if !strings.Contains(header, "Content-Length: "+fmt.Sprint(len(body))) || !strings.Contains(header, "Connection: close") {
-		t.Errorf("sent the header %s", header)
 	}
 }
 
 func TestRotateStopsWithTheContext(t *testing.T) {
 	t.Parallel()
-	t.Run("before it is sent", func(t *testing.T) {
-		t.Parallel()
-		k, s, _, _ := faulty(t, carryOut)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		r := s.Rotate(ctx, parse(t, serverPassword), newToken(t))
-		if n, _ := k.rotations(); r.Outcome != NotRotated || !errors.Is(r.Err, context.Canceled) || n != 0 {
-			t.Errorf("got %+v, and %d rotations", r, n)
-		}
-	})
-	t.Run("while it is under way", func(t *testing.T) {
-		t.Parallel()
-		ctx, cancel := context.WithCancel(t.Context())
-		k, s, _, _ := faulty(t, func(k *k3s, w http.ResponseWriter, r *http.Request) {
-			cancel()
-			hangAfter(k, w, r)
-		})
-		r := s.Rotate(ctx, parse(t, serverPassword), newToken(t))
-		if r.Outcome != Unknown || !errors.Is(r.Err, context.Canceled) || r.Tries != 1 {
-			t.Errorf("got %+v", r)
-		}
-		// The server goes on by itself.
-		for range 100 {
-			if n, _ := k.rotations(); n == 1 {
-				return
+	for _, test := range []struct {
+		name    string
+		before  bool // the context ends before the request
+		put     put
+		outcome supervisor.Outcome
+	}{
+		{"before it is sent", true, carryOut, supervisor.NotRotated},
+		{"while it is under way", false, hangAfter, supervisor.Unknown},
+		{"while it waits after a lost connection", false, cutAfter, supervisor.Unknown},
+		{"while it waits for a busy server", false, say(429, ""), supervisor.NotRotated},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			k, u, _, tries := scripted(t, func(k *k3s, w http.ResponseWriter, r *http.Request) {
+				time.AfterFunc(300*time.Millisecond, cancel) // while the client waits
+				test.put(k, w, r)
+			})
+			opts := quick(k.hash)
+			opts.Backoff.Duration = time.Hour
+			s := connect(t, u, opts)
+			if test.before {
+				cancel()
 			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Error("the server did not carry it out")
-	})
-	t.Run("while it waits after a lost connection", func(t *testing.T) {
-		t.Parallel()
-		_, s, _, _ := faulty(t, cutAfter)
-		ctx, cancel := context.WithCancel(t.Context())
-		s.wire.sleep = func(context.Context, time.Duration) error {
-			cancel()
-			return ctx.Err()
-		}
-		if r := s.Rotate(ctx, parse(t, serverPassword), newToken(t)); r.Outcome != Unknown || r.Tries != 1 {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("while it waits for a busy server", func(t *testing.T) {
-		t.Parallel()
-		_, s, _, _ := faulty(t, say(429, ""))
-		ctx, cancel := context.WithCancel(t.Context())
-		s.wire.sleep = func(context.Context, time.Duration) error {
-			cancel()
-			return ctx.Err()
-		}
-		if r := s.Rotate(ctx, parse(t, serverPassword), newToken(t)); r.Outcome != NotRotated || r.Tries != 1 {
-			t.Errorf("got %+v", r)
-		}
-	})
+			r := s.Rotate(ctx, parse(t, serverPassword), newPassword)
+			if r.Outcome != test.outcome || r.Err == nil || tries.Load() > 1 || test.before && tries.Load() != 0 {
+				t.Errorf("got %+v after %d tries", r, tries.Load())
+			}
+		})
+	}
 }
 
 func TestRotateSendsNothingToAnImpostorThatComesLater(t *testing.T) {
 	t.Parallel()
-	ca, evil := newCA(t, "ca", nil), newCA(t, "ca", nil)
-	good, bad := ca.issue(t, leaf{}), evil.issue(t, leaf{})
-	var switched atomic.Bool
-	k := &k3s{program: "k3s", bundle: bundle(ca)}
-	u, w := serve(t, k, func(int) tls.Certificate {
-		if switched.Load() {
-			return bad
-		}
-		return good
+	l, w := newLab(t), &witness{}
+	s := connect(t, serve(t, w, &k3s{bundle: l.shown, rotated: make(chan string, 1)}, l.until(2)), quick(hashOf(t, l.shown)))
+	r := s.Rotate(t.Context(), parse(t, serverPassword), newPassword)
+	if r.Outcome != supervisor.NotRotated || !strings.Contains(r.Err.Error(), "not signed by the trusted CA") {
+		t.Errorf("got %+v", r)
+	}
+	w.sawNothing(t)
+}
+
+func TestRotateIfTheServerIsGone(t *testing.T) {
+	t.Parallel()
+	var s *supervisor.Session
+	t.Run("connect", func(t *testing.T) { // the server stops with this test
+		k, u, _, _ := scripted(t, carryOut)
+		s = connect(t, u, quick(k.hash))
 	})
-	s := connect(t, u, quick(hashOf(t, k.bundle)))
-	switched.Store(true)
-	r := s.Rotate(t.Context(), parse(t, serverPassword), newToken(t))
-	if r.Outcome != NotRotated || r.Tries != 1 || !strings.Contains(r.Err.Error(), "not signed by the CA") {
-		t.Errorf("got %+v", r)
-	}
-	w.sawNothing(t)
-}
-
-func TestRotateWhereTheServerIsGone(t *testing.T) {
-	t.Parallel()
-	_, s, _, waits := faulty(t, carryOut)
-	l := listen(t)
-	gone := address(t, l)
-	_ = l.Close()
-	s.wire.server, s.wire.remote = gone, &pin{}
-	r := s.Rotate(t.Context(), parse(t, serverPassword), newToken(t))
-	if r.Outcome != NotRotated || r.Tries != maxTries || len(*waits) != maxTries-1 || !strings.Contains(r.Err.Error(), "nothing listens") {
+	r := s.Rotate(t.Context(), parse(t, serverPassword), newPassword)
+	if r.Outcome != supervisor.NotRotated || !strings.Contains(r.Err.Error(), "nothing listens") {
 		t.Errorf("got %+v", r)
 	}
 }
 
-func TestRotateRefusesWhatWasNotChecked(t *testing.T) {
+func TestRotateRefusesWhatWouldLoseTheToken(t *testing.T) {
 	t.Parallel()
-	k, s, w, _ := faulty(t, carryOut)
-	if r := s.Rotate(t.Context(), parse(t, serverPassword), NewToken{}); r.Outcome != NotRotated || r.Err == nil || r.Tries != 0 {
-		t.Errorf("no new token: got %+v", r)
-	}
-	var refused *NewTokenError
-	if r := s.Rotate(t.Context(), parse(t, bootstrapToken), newToken(t)); r.Outcome != NotRotated || !errors.As(r.Err, &refused) {
-		t.Errorf("bootstrap token: got %+v", r)
-	}
-	if n, _ := k.rotations(); n != 0 {
-		t.Error("the server rotated")
+	k, u, w, tries := scripted(t, carryOut)
+	s := connect(t, u, quick(k.hash))
+	for _, next := range []token.Secret{"", newPassword + "\xff"} {
+		r := s.Rotate(t.Context(), parse(t, serverPassword), next)
+		if r.Outcome != supervisor.NotRotated || tries.Load() != 0 {
+			t.Errorf("got %+v after %d tries", r, tries.Load())
+		}
+		checkError(t, r.Err)
 	}
 	w.sawNothing(t)
-}
-
-func TestGenerateNewTokenRefusesABrokenSource(t *testing.T) {
-	t.Parallel()
-	if _, err := GenerateNewToken(bytes.NewReader(make([]byte, 1000))); err == nil {
-		t.Error("zeros: no error")
-	}
-	if _, err := GenerateNewToken(bytes.NewReader(nil)); !errors.Is(err, io.EOF) {
-		t.Errorf("no bytes: got %v", err)
-	}
-	// 1e20 and the like are numbers to YAML: the next one is taken.
-	number := bytes.Repeat([]byte{0x12, 0x34, 0x56, 0x78, 0x90, 0x98, 0x76, 0x54}, 2)
-	good := []byte{0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x07, 0x18, 0x29, 0x3a, 0x4b, 0x5c, 0x6d, 0x7e, 0x8f, 0x90}
-	n, err := GenerateNewToken(bytes.NewReader(append(number, good...)))
-	if err != nil || n.Token().Secret != "a1b2c3d4e5f60718293a4b5c6d7e8f90" {
-		t.Errorf("got %v, %v", n.Token(), err)
-	}
 }

@@ -1,197 +1,147 @@
-package supervisor
+package supervisor_test
 
 import (
-	"bytes"
-	"context"
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
+	"net/http/httptest"
+	"net/http/httputil"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 const (
 	serverPassword = "f00dcafe5ec2e7f00dcafe5ec2e70001"
 	agentPassword  = "a9e27a9e27a9e27a9e27a9e27a9e2702"
+	newPassword    = `b0b0cafe5ec2e7"\<&>'x{y}#$%` // JSON escapes its end
+	wrongPassword  = "0badf00d0badf00d0badf00d0badf00d"
 	bootstrapToken = "abcdef.0123456789abcdef"
 	noGroupToken   = "fedcba.0123456789abcdef"
-	wrongPassword  = "0badf00d0badf00d0badf00d0badf00d"
+
+	nobody = "https://127.0.0.1:1" // nothing listens there
 )
 
-// secrets are what no test may find in an error, and no hostile server in what
-// it receives.
-var secrets = []string{serverPassword, agentPassword, bootstrapToken, noGroupToken, wrongPassword, bootstrapToken[7:]}
+// joining is one token of each kind, without CA hash.
+var joining = []string{"server:" + serverPassword, "node:" + agentPassword, bootstrapToken}
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		code = leakedGoroutines()
-	}
-	os.Exit(code)
-}
-
-// leakedGoroutines waits for what is still ending, and fails if something
-// does not.
-func leakedGoroutines() int {
-	var stacks []string
-	for range 50 {
-		buffer := make([]byte, 1<<20)
-		buffer = buffer[:runtime.Stack(buffer, true)]
-		stacks = slices.DeleteFunc(strings.Split(string(buffer), "\n\n"), func(s string) bool {
-			return !strings.Contains(s, "net/http.") && !strings.Contains(s, "pkg/supervisor.(")
-		})
-		if len(stacks) == 0 {
-			return 0
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	fmt.Fprintf(os.Stderr, "goroutines that do not end:\n%s\n", strings.Join(stacks, "\n\n"))
-	return 1
-}
-
-// witness keeps every byte that a server was sent, after decryption.
-type witness struct {
-	mu       sync.Mutex
-	received bytes.Buffer
-	count    int
-}
-
-func (w *witness) add(b []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.received.Write(b)
-}
-
-// connection counts a connection, from 1.
-func (w *witness) connection() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.count++
-	return w.count
-}
-
-func (w *witness) text() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.received.String()
-}
-
-// sawNothing fails the test if the server was sent anything secret.
-func (w *witness) sawNothing(t *testing.T) {
-	t.Helper()
-	text := w.text()
-	if strings.Contains(strings.ToLower(text), "authorization") || holdsSecret(text) {
-		t.Errorf("the server was sent credentials:\n%s", text)
-	}
-}
-
+// holdsSecret reports whether a text holds a secret in any form that a client
+// sends.
 func holdsSecret(text string) bool {
-	for _, secret := range secrets {
+	for _, secret := range []string{serverPassword, agentPassword, newPassword[:14], wrongPassword, bootstrapToken, noGroupToken, bootstrapToken[7:]} {
 		forms := []string{secret}
 		for _, user := range []string{"", "server:", "node:"} {
 			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(user+secret)))
 		}
-		for _, form := range forms {
-			if strings.Contains(text, form) {
-				return true
-			}
+		if slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(text, form) }) {
+			return true
 		}
 	}
 	return false
 }
 
-// noSecretIn fails the test if an error says, anywhere in its chain, something
-// secret.
-func noSecretIn(t *testing.T, err error) {
-	t.Helper()
-	if err == nil {
-		return
+// hint returns the advice that an error comes with.
+func hint(err error) string {
+	hinted, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err)
+	if !ok {
+		return ""
 	}
-	if text := fmt.Sprintf("%v %+v %#v", err, err, err); holdsSecret(text) {
+	return hinted.Hint()
+}
+
+// checkError fails the test if an error is unfit for a user: a secret or a
+// control character in it, too long, or without advice.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	advice, text := hint(err), fmt.Sprint(err)
+	if advice == "" || strings.HasSuffix(advice, ".") {
+		t.Errorf("no hint, or one with a period: %q %q", text, advice)
+	}
+	if strings.ContainsFunc(text+advice, func(r rune) bool { return r < ' ' || r > '~' }) || len(text) > 190 { // 40 for the step
+		t.Errorf("too long, or with control characters: %q %q", text, advice)
+	}
+	text += advice
+	for ; err != nil; err = errors.Unwrap(err) {
+		text += fmt.Sprintf("%v %+v %#v", err, err, err)
+	}
+	if holdsSecret(text) {
 		t.Errorf("the error holds a secret: %s", text)
 	}
-	switch e := err.(type) { //nolint:errorlint // walks the chain
-	case interface{ Unwrap() error }:
-		noSecretIn(t, e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			noSecretIn(t, err)
-		}
+}
+
+// witness keeps the requests that servers were sent.
+type witness struct {
+	mu       sync.Mutex
+	requests strings.Builder
+}
+
+func (w *witness) saw(r *http.Request) {
+	dump, _ := httputil.DumpRequest(r, true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.requests.Write(dump)
+}
+
+func (w *witness) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.requests.String()
+}
+
+func (w *witness) sawNothing(t *testing.T) {
+	t.Helper()
+	if text := w.text(); strings.Contains(text, "Authorization") || holdsSecret(text) {
+		t.Errorf("the server was sent credentials:\n%s", text)
 	}
 }
 
-// watched is a listener whose connections tell the witness what they read.
-type watched struct {
-	net.Listener
-	witness *witness
+// serve runs a handler behind TLS until the test ends, with the certificate that
+// pick returns for the n-th connection.
+func serve(t *testing.T, w *witness, handler http.Handler, pick func(n int) tls.Certificate) supervisor.URL {
+	t.Helper()
+	var n atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.saw(r)
+		handler.ServeHTTP(rw, r)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return &tls.Config{Certificates: []tls.Certificate{pick(int(n.Add(1)))}}, nil
+	}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return parseURL(t, server.URL)
 }
 
-type watchedConn struct {
-	net.Conn
-	witness *witness
-}
-
-func (l watched) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+// serveTCP hands each connection to a function until the test ends.
+func serveTCP(t *testing.T, talk func(net.Conn)) supervisor.URL {
+	t.Helper()
+	tcp, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	return watchedConn{conn, l.witness}, nil
-}
-
-func (c watchedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.witness.add(b[:n])
-	return n, err
-}
-
-// serve runs a handler behind TLS with the certificate that pick returns for
-// the n-th connection, until the test ends.
-func serve(t *testing.T, handler http.Handler, pick func(n int) tls.Certificate) (URL, *witness) {
-	t.Helper()
-	w := &witness{}
-	tcp := listen(t)
-	secure := tls.NewListener(tcp, &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			cert := pick(w.connection())
-			return &cert, nil
-		},
-	})
-	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 5 * time.Second}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = server.Serve(watched{secure, w})
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-ended
-	})
-	return address(t, tcp), w
-}
-
-// serveRaw hands each connection to a function, until the test ends.
-func serveRaw(t *testing.T, talk func(net.Conn)) (URL, *witness) {
-	t.Helper()
-	w := &witness{}
-	tcp := listen(t)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
-			conn, err := watched{tcp, w}.Accept()
+			conn, err := tcp.Accept()
 			if err != nil {
 				return
 			}
@@ -205,116 +155,122 @@ func serveRaw(t *testing.T, talk func(net.Conn)) (URL, *witness) {
 		_ = tcp.Close()
 		running.Wait()
 	})
-	return address(t, tcp), w
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	tcp, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tcp
-}
-
-func address(t *testing.T, l net.Listener) URL {
-	t.Helper()
-	u, err := ParseURL("https://" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
+	return parseURL(t, "https://"+tcp.Addr().String())
 }
 
 func always(cert tls.Certificate) func(int) tls.Certificate {
 	return func(int) tls.Certificate { return cert }
 }
 
+func parseURL(t *testing.T, s string) supervisor.URL {
+	t.Helper()
+	u, err := supervisor.ParseURL(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func parse(t *testing.T, s string) token.Token {
+	t.Helper()
+	parsed, err := token.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// quick are options that do not wait between attempts.
+func quick(hash string) supervisor.Options {
+	return supervisor.Options{CAHash: hash, Timeout: 20 * time.Second, Backoff: wait.Backoff{Steps: 4}}
+}
+
+func connect(t *testing.T, u supervisor.URL, opts supervisor.Options) *supervisor.Session {
+	t.Helper()
+	s, err := supervisor.Connect(t.Context(), u, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
 // k3s is a supervisor that answers by the rules of the real one: HasRole and
 // router in K3s's pkg/server, and what was measured on v1.31.1+k3s1.
 type k3s struct {
-	program  string
+	program  string // k3s if empty
 	bundle   []byte
-	ownAgent bool // has an agent token, so that the server's joins no agents
-	older    bool // answers 400 instead of 405
-	starting bool // cannot authenticate anybody yet
-	notReady bool // runtime core not ready
+	hash     string
+	ownAgent bool        // has an agent token, so that the server's joins no agents
+	older    bool        // answers 400 instead of 405
+	notReady bool        // runtime core not ready
+	rotated  chan string // the new tokens
+}
 
-	mu       sync.Mutex
-	newToken string // the last one it was given
-	rotated  int
+// newK3s starts a supervisor with a CA of its own. If front is set, it sees each
+// request first, and reports whether it has answered.
+func newK3s(t *testing.T, k *k3s, front func(http.ResponseWriter, *http.Request) bool) (supervisor.URL, *witness) {
+	t.Helper()
+	ca, w := newCA(t, nil), &witness{}
+	k.bundle, k.rotated = bundle(ca), make(chan string, 9)
+	k.hash = hashOf(t, k.bundle)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if front == nil || !front(w, r) {
+			k.ServeHTTP(w, r)
+		}
+	})
+	return serve(t, w, handler, always(issue(t, ca))), w
 }
 
 func (k *k3s) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	prefix := "/v1-" + k.program
-	switch r.URL.Path {
+	program := cmp.Or(k.program, "k3s")
+	switch role := k.role(r); r.URL.Path {
 	case "/cacerts":
-		w.Header().Set("Content-Type", "text/plain")
 		_, _ = w.Write(k.bundle)
-	case "/ping":
-		_, _ = io.WriteString(w, "pong")
-	case prefix + "/readyz":
-		k.as(w, r, []string{"agent", "bootstrappers"}, func() {
-			if k.notReady {
-				sendStatus(w, http.StatusServiceUnavailable, "runtime core not ready")
-				return
-			}
-			_, _ = io.WriteString(w, "ok")
-		})
-	case prefix + "/token":
-		k.as(w, r, []string{"server"}, func() { k.token(w, r) })
+	case "/v1-" + program + "/readyz":
+		if k.authorize(w, role, "agent", "bootstrappers") && k.notReady {
+			sendStatus(w, http.StatusServiceUnavailable, "runtime core not ready")
+		}
+	case "/v1-" + program + "/token":
+		switch {
+		case !k.authorize(w, role, "server"):
+		case r.Method == http.MethodPut:
+			var body struct{ NewToken *string }
+			_ = json.NewDecoder(r.Body).Decode(&body)
+			k.rotated <- *body.NewToken // K3s panics too if there is none
+		case k.older:
+			w.WriteHeader(http.StatusBadRequest)
+		default:
+			sendStatus(w, http.StatusMethodNotAllowed, "the server does not allow this method on the requested resource")
+		}
 	default:
 		sendStatus(w, http.StatusUnauthorized, "Unauthorized") // the Kubernetes API
 	}
 }
 
-func (k *k3s) token(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPut {
-		if k.older {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		sendStatus(w, http.StatusMethodNotAllowed, "the server does not allow this method on the requested resource")
-		return
+// role returns whom the credentials of a request are for.
+func (k *k3s) role(r *http.Request) string {
+	roles := map[string]string{
+		"server:" + serverPassword: "server", "node:" + serverPassword: "agent", "node:" + agentPassword: "agent",
+		bootstrapToken: "bootstrappers", noGroupToken: "authenticated", "": "anonymous",
 	}
-	var body struct{ NewToken *string }
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-		sendStatus(w, http.StatusBadRequest, err.Error())
-		return
+	if k.ownAgent {
+		delete(roles, "node:"+serverPassword)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.newToken = *body.NewToken
-	k.rotated++
-}
-
-func (k *k3s) rotations() (int, string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.rotated, k.newToken
-}
-
-// as is HasRole.
-func (k *k3s) as(w http.ResponseWriter, r *http.Request, roles []string, next func()) {
-	role, known := "", true
 	if user, password, ok := r.BasicAuth(); ok {
-		role = map[string]string{"server" + serverPassword: "server", "node" + serverPassword: "agent", "node" + agentPassword: "agent"}[user+password]
-		if k.ownAgent && role == "agent" && password == serverPassword {
-			role = ""
-		}
-		known = role != ""
-	} else if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		role = map[string]string{bootstrapToken: "bootstrappers", noGroupToken: "authenticated"}[bearer]
-		known = role != ""
+		return roles[user+":"+password]
 	}
+	return roles[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
+}
+
+func (k *k3s) authorize(w http.ResponseWriter, role string, roles ...string) bool {
 	switch {
-	case k.starting || !known:
+	case role == "":
 		sendStatus(w, http.StatusUnauthorized, "not authorized")
 	case !slices.Contains(roles, role):
 		sendStatus(w, http.StatusForbidden, "forbidden")
-	default:
-		next()
 	}
+	return slices.Contains(roles, role)
 }
 
 func sendStatus(w http.ResponseWriter, code int, message string) {
@@ -323,28 +279,12 @@ func sendStatus(w http.ResponseWriter, code int, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "status": "Failure", "message": message, "code": code})
 }
 
-// newK3s starts a supervisor with a CA of its own.
-func newK3s(t *testing.T) (*k3s, *authority, URL, *witness) {
-	t.Helper()
-	ca := newCA(t, "k3s-server-ca", nil)
-	k := &k3s{program: "k3s", bundle: bundle(ca)}
-	u, w := serve(t, k, always(ca.issue(t, leaf{})))
-	return k, ca, u, w
-}
-
-// quick are options for a test: no waiting between tries.
-func quick(hash string) Options {
-	return Options{
-		CAHash: hash, Timeout: 30 * time.Second, RotateTimeout: 30 * time.Second,
-		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-	}
-}
-
-func parse(t testing.TB, s string) token.Token {
-	t.Helper()
-	parsed, err := token.Parse(s)
+// hijack writes on the connection itself, and closes it.
+func hijack(w http.ResponseWriter, raw string) {
+	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
-		t.Fatal(err)
+		return
 	}
-	return parsed
+	_, _ = io.WriteString(conn, raw)
+	_ = conn.Close()
 }

@@ -1,27 +1,28 @@
 package supervisor
 
 import (
-	"errors"
+	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Distribution is the name under which a supervisor speaks. K3s and RKE2 are
-// the same code, with the name in the paths of the requests (version.Program
-// in K3s).
+// Distribution is a kind of Kubernetes. K3s and RKE2 share their code, and
+// their supervisors differ in port and paths only (version.Program in K3s).
 type Distribution string
 
+// The distributions.
 const (
-	// K3s serves its supervisor on the port of the Kubernetes API.
-	K3s Distribution = "k3s"
-	// RKE2 serves its supervisor on a port of its own.
-	RKE2 Distribution = "rke2"
+	K3s   Distribution = "k3s"   // serves its supervisor on the port of the Kubernetes API
+	RKE2  Distribution = "rke2"  // serves its supervisor on a port of its own
+	Other Distribution = "other" // has no supervisor
 )
 
-// Port is where the supervisor listens unless it is told otherwise.
+// Port returns the supervisor's default port.
 func (d Distribution) Port() string {
 	if d == RKE2 {
 		return "9345"
@@ -29,96 +30,54 @@ func (d Distribution) Port() string {
 	return "6443"
 }
 
-// URL returns the address of the supervisor on a host, a name or an IP address
-// without brackets, at the distribution's port.
-func (d Distribution) URL(host string) (URL, error) {
-	return ParseURL("https://" + net.JoinHostPort(host, d.Port()))
-}
-
-// path returns the path of a request such as "readyz".
-func (d Distribution) path(request string) string { return "/v1-" + string(d) + "/" + request }
-
-// URL is the address of a supervisor: https, a host and a port. The zero value
-// is no address; ParseURL makes one.
+// URL is the address of a server: https, a host and a port. The zero value is
+// no address.
 type URL struct{ host, port string }
 
-// ParseURL reads the address of a supervisor. As in K3s, a missing port is
-// 443, the port of https; Distribution.URL knows the usual one.
+// ParseURL parses the address of a server. The default port is 443, as in K3s.
 //
-// The error never quotes the argument: whoever mixes up two arguments passes a
-// token here.
+// Errors never quote the argument, because it may be a token passed by mistake.
 func ParseURL(s string) (URL, error) {
-	scheme, _, found := strings.Cut(s, "://")
-	switch {
-	case s == "":
-		return URL{}, errors.New("the server URL is empty: write https://<host>:<port>")
-	case strings.HasPrefix(s, "K10"):
-		return URL{}, errors.New("the server URL is a token: the two may have been swapped")
-	case !found:
-		return URL{}, errors.New("the server URL has no scheme: put https:// in front of it")
-	case strings.EqualFold(scheme, "http"):
-		return URL{}, errors.New("the server URL starts with http://, which would show the token to everybody on the way: a K3s server answers to https:// on the same port")
-	case !strings.EqualFold(scheme, "https"):
-		return URL{}, errors.New("the server URL has an unknown scheme: write https://<host>:<port>")
-	}
 	u, err := url.Parse(s)
-	if err != nil {
-		return URL{}, errors.New("the server URL cannot be parsed: write https://<host>:<port>, and an IPv6 address in brackets")
-	}
 	switch {
-	case u.User != nil:
-		return URL{}, errors.New("the server URL has a user name in it: a token is passed separately, write https://<host>:<port>")
+	case !strings.Contains(s, "://"):
+		return URL{}, newError("the server URL has no scheme", "put https:// in front of it")
+	case err != nil:
+		return URL{}, errURL
+	case u.Scheme != "https":
+		return URL{}, newError("the server URL does not start with https://", "use https://, also for a port that answers to http://")
 	case strings.Trim(u.Path, "/") != "":
-		return URL{}, errors.New("the server URL has a path: give the K3s server's own address, https://<host>:<port>, not that of a proxy such as Rancher")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return URL{}, errors.New("the server URL has a query or a fragment: write https://<host>:<port>")
+		return URL{}, newError("the server URL has a path", noProxy)
 	}
-	host, port := u.Hostname(), u.Port()
-	if !isHost(host) {
-		return URL{}, errors.New("the server URL has no valid host: write https://<host>:<port> with a DNS name (IDN in its xn-- form) or an IP address without a zone")
+	host := strings.ToLower(u.Hostname())
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
+	if err != nil || port == 0 || !isHost(host) || u.User != nil || u.ForceQuery || u.RawQuery+u.Fragment != "" {
+		return URL{}, errURL
 	}
-	if port == "" {
-		port = "443"
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return URL{}, errors.New("the server URL has no valid port: use one from 1 to 65535")
-	}
-	return URL{host: strings.ToLower(host), port: strconv.FormatUint(n, 10)}, nil
+	return URL{host, strconv.FormatUint(port, 10)}, nil
 }
 
-// isHost tells whether a host can be dialled and be named by a certificate.
+// isHost reports whether host is an IP address without a zone or a DNS name.
+// Underscores pass, since container networks have names with them.
 func isHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Zone() == ""
 	}
-	if host == "" || len(host) > 253 {
-		return false
-	}
-	for i := range len(host) {
-		c := host[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
+	return len(validation.IsDNS1123Subdomain(strings.ReplaceAll(host, "_", "-"))) == 0
 }
 
-// String returns the address as https://<host>:<port>, and nothing for the
-// zero value.
+// String returns https://<host>:<port>, or "" for the zero value.
 func (u URL) String() string {
 	if u == (URL{}) {
 		return ""
 	}
-	return "https://" + u.HostPort()
+	return "https://" + u.hostPort()
 }
-
-// HostPort returns the address as <host>:<port>.
-func (u URL) HostPort() string { return net.JoinHostPort(u.host, u.port) }
 
 // Host returns the DNS name or the IP address, without brackets.
 func (u URL) Host() string { return u.host }
 
-// Port returns the port, in digits.
+// Port returns the port as digits.
 func (u URL) Port() string { return u.port }
+
+func (u URL) hostPort() string { return net.JoinHostPort(u.host, u.port) }

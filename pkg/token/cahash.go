@@ -4,37 +4,32 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
 )
 
-// ErrNoCertificates is returned for data without a PEM certificate.
+// ErrNoCertificates is returned for a bundle without a PEM certificate.
 var ErrNoCertificates = errors.New("no PEM certificate found")
 
-// CAHash returns the hash that a secure token carries for a bundle of CA
-// certificates: the rule is hashCA's of K3s (pkg/clientaccess/token.go).
+// CAHash returns the hash that a token in secure format carries for a PEM bundle
+// of CA certificates, by the rule of K3s (hashCA in pkg/clientaccess/token.go).
 //
-// One certificate: the SHA-256 of the bytes as they are, so that a comment or
-// a missing final newline makes another hash. Several: the SHA-256 of the
-// root certificate (DER) that the first one chains to, so that the hash
-// outlives the renewal of what is below the root; where the first chains to
-// none of the others at that time, the bytes as they are.
+// For one certificate it is the SHA-256 of the bytes of the bundle, so that a
+// comment or a missing final newline makes another hash. For several it is the
+// SHA-256 of the root (DER) that the first certificate chains to at the given
+// time. If the first chains to none of the others, it is that of the bytes again.
 func CAHash(bundle []byte, now time.Time) (string, error) {
-	certs, err := ParseCertificates(bundle)
+	certs, err := parseCertificates(bundle)
 	if err != nil {
 		return "", err
 	}
 	hashed := bundle
-	if len(certs) > 1 {
-		if root := rootOf(certs[0], certs[1:], now); root != nil {
-			hashed = root.Raw
-		}
+	if root := rootOf(certs[0], certs[1:], now); root != nil {
+		hashed = root.Raw
 	}
-	digest := sha256.Sum256(hashed)
-	return hex.EncodeToString(digest[:]), nil
+	return fmt.Sprintf("%x", sha256.Sum256(hashed)), nil
 }
 
 // rootOf returns the root among the others that cert chains to, or nil.
@@ -54,10 +49,9 @@ func rootOf(cert *x509.Certificate, others []*x509.Certificate, now time.Time) *
 	return chains[0][len(chains[0])-1]
 }
 
-// ParseCertificates returns the certificates of a PEM bundle as the Kubernetes
-// client library reads it: other blocks, and blocks with headers, are passed
-// over. It returns ErrNoCertificates where there is none.
-func ParseCertificates(bundle []byte) ([]*x509.Certificate, error) {
+// parseCertificates skips the same blocks as ParseCertsPEM of client-go, which
+// K3s uses.
+func parseCertificates(bundle []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
@@ -65,7 +59,7 @@ func ParseCertificates(bundle []byte) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d of the bundle cannot be parsed: %w", len(certs)+1, err)
+			return nil, fmt.Errorf("certificate %d of the bundle: %w", len(certs)+1, err)
 		}
 		certs = append(certs, cert)
 	}
@@ -73,42 +67,4 @@ func ParseCertificates(bundle []byte) ([]*x509.Certificate, error) {
 		return nil, ErrNoCertificates
 	}
 	return certs, nil
-}
-
-// SameCertificates tells whether two bundles hold the same certificates in the
-// same order, however they are wrapped.
-func SameCertificates(a, b []*x509.Certificate) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !a[i].Equal(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-// RepairPEM undoes what editors, copy and paste, and templates do to a bundle:
-// where it differs from canonical PEM in white space and line ends alone, the
-// canonical form is returned, which is how K3s writes its CA file; else the
-// bundle as it is, since a comment counts in the hash.
-func RepairPEM(bundle []byte) []byte {
-	certs, err := ParseCertificates(bundle)
-	if err != nil {
-		return bundle
-	}
-	var canonical bytes.Buffer
-	for _, cert := range certs {
-		// Writing to a bytes.Buffer does not fail.
-		_ = pem.Encode(&canonical, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-	}
-	if !bytes.Equal(withoutSpace(bundle), withoutSpace(canonical.Bytes())) {
-		return bundle
-	}
-	return canonical.Bytes()
-}
-
-func withoutSpace(b []byte) []byte {
-	return bytes.Join(bytes.Fields(b), nil)
 }

@@ -3,7 +3,8 @@
 // Each file of testdata/script is one test, in the language of
 // https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript with the
 // commands of commands_test.go. A script has a server to itself for as long as
-// it runs, and finds it without any bootstrap token.
+// it runs, and finds it without any bootstrap token. The Go tests are for what
+// a script cannot do: signals, broken connections, servers that are killed.
 package e2e
 
 import (
@@ -16,310 +17,135 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
 
 // tools are the programs besides the plugin that a script finds on its PATH,
 // each if the machine has it. Nothing else is there: a script cannot pass
-// because of something that only one machine has.
-var tools = []string{"kubectl", "sh", "bash", "zsh", "fish"}
+// because of a program that only one machine has.
+var tools = []string{"kubectl", "sh", "bash", "mkdir", "mount", "sleep", "unshare"}
 
-// shared is what the scripts have in common; each part is made at its first use.
-var shared = newFixtures()
+var (
+	plugin string // the built one
+	work   string // folder for everything that tests share
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+	// pool are the servers that tests borrow; each is started at its first use.
+	pool = make(chan *k3stest.Server, 2)
+	// beside has a place for each server of a test's own, so that they do not
+	// starve on a small machine.
+	beside = make(chan struct{}, 3)
 
-// run runs the tests and then stops what they started, also when interrupted.
-func run(m *testing.M) int {
-	defer shared.close()
+	// oracle answers with K3s's own judgement of tokens. It is in hack/k3s alone.
+	oracle = sync.OnceValues(k3stest.StartOracle)
+)
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+// runAll runs the tests and then stops what they started.
+func runAll(m *testing.M) int {
 	flag.Parse()
+	root, err := k3stest.Root()
+	if err != nil {
+		panic(err)
+	}
+	plugin = filepath.Join(root, "bin", "kubectl-k3s_token")
+	_, pluginErr := os.Stat(plugin)
+	_, serverErr := k3stest.Binary("k3s")
+	if err := errors.Join(pluginErr, serverErr); err != nil {
+		fmt.Fprintln(os.Stderr, "run make test-e2e:", err)
+		if os.Getenv("CI") == "true" || os.Getenv("K3STOKEN_E2E") == "1" {
+			return 1
+		}
+		return 0
+	}
 	// Tests settle themselves which of them run beside others. Those that wait
 	// must not keep the others from running.
 	if err := flag.Set("test.parallel", "64"); err != nil {
 		panic(err)
 	}
+	// The name is short, since it becomes part of the paths of unix sockets.
+	if work, err = os.MkdirTemp("", "k3t"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(work) //nolint:errcheck // a folder for temporary files
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
-		close(shared.interrupted) // ends a start that is under way
-		shared.close()
-		os.Exit(130)
+		_ = os.RemoveAll(work)
+		os.Exit(130) // the kernel ends the servers
 	}()
-	return m.Run()
+	for range cap(pool) {
+		pool <- nil
+	}
+	code := m.Run()
+	for range cap(pool) {
+		if server := <-pool; server != nil {
+			_ = server.Stop()
+		}
+	}
+	if o, err := oracle(); err == nil {
+		_ = o.Close()
+	}
+	return code
 }
 
-// TestScripts runs what holds on a server as K3s sets it up by default.
-func TestScripts(t *testing.T) {
-	t.Parallel()
-	runScripts(t, "script", func(t *testing.T) *k3stest.Server { return borrowServer(t, "k3s") })
-}
-
-// TestScriptsRKE2 runs what is different on the same server under RKE2's name.
-func TestScriptsRKE2(t *testing.T) {
-	t.Parallel()
-	runScripts(t, "script-rke2", func(t *testing.T) *k3stest.Server { return borrowServer(t, "rke2") })
-}
-
-// TestScriptsCustomCA runs what is different with CAs below a private root.
-func TestScriptsCustomCA(t *testing.T) {
-	runScriptsBeside(t, "script-customca", k3stest.Options{CustomCA: true})
-}
-
-// TestScriptsAgentToken runs what is different where agents have a token of
-// their own.
-func TestScriptsAgentToken(t *testing.T) {
-	runScriptsBeside(t, "script-agenttoken", k3stest.Options{AgentToken: "e2e-agent-token-0123456789"})
-}
-
-// TestScriptsRotate runs what changes a server's token.
-func TestScriptsRotate(t *testing.T) {
-	runScriptsBeside(t, "script-rotate", k3stest.Options{Token: "e2e-7d1c5a3b9f2e48607d1c5a3b9f2e"})
-}
-
-// runScriptsBeside runs scripts one after the other on a server of their own.
-func runScriptsBeside(t *testing.T, folder string, options k3stest.Options) {
-	t.Helper()
-	besideOthers(t)
-	requireBuilt(t, "k3s")
-	server := startOwn(t, options)
-	runScripts(t, folder, func(*testing.T) *k3stest.Server { return server })
-}
-
-// borrowServer returns a server of that program, "k3s" or "rke2", without tokens,
-// which no other test uses until this one ends.
-func borrowServer(t *testing.T, program string) *k3stest.Server {
+// borrowServer returns a K3s server without tokens, which no other test uses
+// until this one ends.
+func borrowServer(t *testing.T) *k3stest.Server {
 	t.Helper()
 	t.Parallel()
-	requireBuilt(t, program)
-	turn := <-shared.turns
-	t.Cleanup(func() { shared.turns <- turn })
-	server, err := shared.server(fmt.Sprintf("%s %d", program, turn), k3stest.Options{Program: program})
+	server := <-pool
+	t.Cleanup(func() { pool <- server })
+	if server == nil {
+		server = start(t, k3stest.Options{})
+	}
+	deleteTokens(t, server)
+	return server
+}
+
+// startOwn starts a server that only this test uses, beside other tests.
+func startOwn(t *testing.T, options k3stest.Options) *k3stest.Server {
+	t.Helper()
+	beside <- struct{}{}
+	t.Cleanup(func() { <-beside })
+	server := start(t, options)
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func start(t *testing.T, options k3stest.Options) *k3stest.Server {
+	t.Helper()
+	if options.Program == "rke2" && os.Getenv("K3S") != "" {
+		t.Skip("RKE2 is of hack/k3s, and K3S names another K3s")
+	}
+	dir, err := os.MkdirTemp(work, "") //nolint:usetesting // the test's name makes the paths of sockets too long
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := deleteBootstrapTokens(server); err != nil {
+	options.Dir = dir
+	server, err := k3stest.Start(context.Background(), options)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return server
 }
 
-// besideOthers lets the test run beside others, a few at a time: each has
-// servers of its own, which are not to starve on a small machine.
-func besideOthers(t *testing.T) {
-	t.Helper()
-	t.Parallel()
-	shared.beside <- struct{}{}
-	t.Cleanup(func() { <-shared.beside })
-}
-
-// fixtures are the servers and helpers that tests share.
-type fixtures struct {
-	interrupted chan struct{}
-	turns       chan int // each is the right to use the servers of that number
-	beside      chan struct{}
-
-	mu      sync.Mutex
-	dir     string // of everything below
-	servers map[string]*sharedServer
-	oracle  *k3stest.Oracle
-}
-
-func newFixtures() *fixtures {
-	const turns, beside = 2, 3
-	f := &fixtures{
-		interrupted: make(chan struct{}),
-		turns:       make(chan int, turns),
-		beside:      make(chan struct{}, beside),
-		servers:     map[string]*sharedServer{},
-	}
-	for turn := range turns {
-		f.turns <- turn
-	}
-	return f
-}
-
-// sharedServer is a server that the first test to ask for it starts.
-type sharedServer struct {
-	dir    string
-	once   sync.Once
-	server *k3stest.Server
-	err    error
-}
-
-// server returns the running server of that name. Whoever asks for a name gives
-// the same options.
-func (f *fixtures) server(name string, options k3stest.Options) (*k3stest.Server, error) {
-	s, err := f.named(name)
-	if err != nil {
-		return nil, err
-	}
-	s.once.Do(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		go func() {
-			select {
-			case <-f.interrupted:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		options.Dir = s.dir
-		s.server, s.err = k3stest.Start(ctx, options)
-	})
-	return s.server, s.err
-}
-
-func (f *fixtures) named(name string) (*sharedServer, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.servers[name] == nil {
-		dir, err := f.folder()
-		if err != nil {
-			return nil, err
-		}
-		f.servers[name] = &sharedServer{dir: filepath.Join(dir, fmt.Sprintf("s%d", len(f.servers)))}
-	}
-	return f.servers[name], nil
-}
-
-// tokenOracle returns K3s's own judgement of tokens.
-func (f *fixtures) tokenOracle() (*k3stest.Oracle, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.oracle == nil {
-		oracle, err := k3stest.StartOracle()
-		if err != nil {
-			return nil, err
-		}
-		f.oracle = oracle
-	}
-	return f.oracle, nil
-}
-
-// folder is where all that is shared lives. Its name is short, since it becomes
-// part of the paths of unix sockets.
-func (f *fixtures) folder() (string, error) {
-	if f.dir == "" {
-		dir, err := os.MkdirTemp("", "k3t")
-		if err != nil {
-			return "", err
-		}
-		f.dir = dir
-	}
-	return f.dir, nil
-}
-
-// toolsFolder is a folder with links to K3s and to the tools.
-func (f *fixtures) toolsFolder() (string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	dir, err := f.folder()
-	if err != nil {
-		return "", err
-	}
-	folder := filepath.Join(dir, "tools")
-	if err := os.Mkdir(folder, 0o700); errors.Is(err, os.ErrExist) {
-		return folder, nil
-	} else if err != nil {
-		return "", err
-	}
-	k3s, err := k3stest.Binary("k3s")
-	if err != nil {
-		return "", err
-	}
-	links := map[string]string{"k3s": k3s}
-	for _, tool := range tools {
-		if path, err := exec.LookPath(tool); err == nil {
-			links[tool] = path
-		}
-	}
-	for name, path := range links {
-		if err := os.Symlink(path, filepath.Join(folder, name)); err != nil {
-			return "", err
-		}
-	}
-	return folder, nil
-}
-
-// close stops all servers and removes their files.
-func (f *fixtures) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, s := range f.servers {
-		s.once.Do(func() {}) // waits for a start that is under way
-		if s.server != nil {
-			if err := s.server.Stop(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
-		}
-		delete(f.servers, name)
-	}
-	if f.oracle != nil {
-		if err := f.oracle.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		f.oracle = nil
-	}
-	if f.dir != "" {
-		if err := os.RemoveAll(f.dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		f.dir = ""
-	}
-}
-
-// plugin is the path of the built plugin.
-func plugin() (string, error) {
-	root, err := k3stest.Root()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(root, "bin", "kubectl-k3s_token")
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("the plugin is not built: %w", err)
-	}
-	return path, nil
-}
-
-// requireBuilt skips the test on a developer's machine where the binaries were
-// not built, and fails it where the end-to-end tests are meant to run.
-func requireBuilt(t *testing.T, program string) {
-	t.Helper()
-	_, pluginErr := plugin()
-	_, serverErr := k3stest.Binary(program)
-	_, oracleErr := k3stest.Binary("k3s")
-	err := errors.Join(pluginErr, serverErr, oracleErr)
-	if err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" || os.Getenv("K3STOKEN_E2E") == "1" {
-		t.Fatalf("run make test-e2e: %v", err)
-	}
-	t.Skipf("run make test-e2e: %v", err)
-}
-
-// requireTools skips the test on a developer's machine that lacks one of the
-// programs, and fails it where all tests are meant to run.
-func requireTools(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			missing(t, "it needs %s: install it, and run the test again", program)
-		}
-	}
-}
-
+// missing skips the test on a developer's machine that lacks a program, and
+// fails it where all tests are meant to run.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -328,52 +154,97 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
+// campaign is how many attempts a test makes: a few in every run of the tests,
+// and as many as K3STOKEN_CAMPAIGN says in make campaign.
+func campaign(t *testing.T, usually int) int {
+	t.Helper()
+	text := os.Getenv("K3STOKEN_CAMPAIGN")
+	if text == "" {
+		return usually
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("K3STOKEN_CAMPAIGN=%q: it must be 1 or more", text)
+	}
+	return n
+}
+
+// deleteTokens leaves the cluster without bootstrap tokens.
+func deleteTokens(t *testing.T, server *k3stest.Server) {
+	t.Helper()
+	err := server.Core.Secrets(metav1.NamespaceSystem).DeleteCollection(t.Context(), metav1.DeleteOptions{}, onlyTokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestScripts runs the scripts for a server as K3s sets it up by default.
+func TestScripts(t *testing.T) { runScripts(t, "script", borrowServer) }
+
+// TestScriptsOnOtherServers runs the scripts for other kinds of servers. Those
+// of a folder share one.
+func TestScriptsOnOtherServers(t *testing.T) {
+	for folder, options := range map[string]k3stest.Options{
+		"script-rke2":       {Program: "rke2"},
+		"script-customca":   {CustomCA: true},
+		"script-agenttoken": {AgentToken: "e2e-agent-token-0123456789"},
+		"script-rotate":     {Token: firstPassword},
+	} {
+		t.Run(strings.TrimPrefix(folder, "script-"), func(t *testing.T) {
+			t.Parallel()
+			server := startOwn(t, options)
+			runScripts(t, folder, func(*testing.T) *k3stest.Server { return server })
+		})
+	}
+}
+
 // runScripts runs the scripts of a folder of testdata, each on the server that
 // serverFor returns for its test.
 func runScripts(t *testing.T, folder string, serverFor func(*testing.T) *k3stest.Server) {
 	t.Helper()
-	params := testscript.Params{
+	testscript.RunT(quietT{t}, testscript.Params{
 		Dir:                 filepath.Join("testdata", folder),
 		Cmds:                commands,
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		ContinueOnError:     testing.Verbose(),
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
 		Setup:               func(env *testscript.Env) error { return setup(env, serverFor(env.T().(quietT).T)) },
 		Condition: func(condition string) (bool, error) {
-			switch condition {
-			case "kubectl":
-				_, err := exec.LookPath("kubectl")
-				if err != nil && os.Getenv("CI") == "true" {
-					return false, err // rather than leave out what is to be tested
-				}
-				return err == nil, nil
-			case "root":
+			if condition == "root" {
 				return os.Geteuid() == 0, nil
-			default:
-				return false, fmt.Errorf("unknown condition %q", condition)
 			}
+			return false, fmt.Errorf("unknown condition %q", condition)
 		},
-	}
-	if deadline, ok := t.Deadline(); ok {
-		params.Deadline = deadline
-	}
-	testscript.RunT(quietT{t}, params)
+	})
 }
 
 // serverKey is under which a script's environment holds its server.
 type serverKey struct{}
 
-// setup gives a script an empty cluster and an environment in which nothing of
-// the machine's user is left.
+// setup gives a script an empty cluster and an environment without anything of
+// the machine's user.
 func setup(env *testscript.Env, server *k3stest.Server) error {
 	env.Values[serverKey{}] = server
-	env.Values[proxyKey{}] = &connectProxy{}
-	if err := deleteBootstrapTokens(server); err != nil {
+	deleteTokens(env.T().(quietT).T, server)
+	home, bin := filepath.Join(env.WorkDir, "home"), filepath.Join(env.WorkDir, ".bin")
+	if err := errors.Join(os.Mkdir(home, 0o700), os.Mkdir(bin, 0o700)); err != nil {
 		return err
 	}
-	home := filepath.Join(env.WorkDir, "home")
-	if err := os.Mkdir(home, 0o700); err != nil {
+	k3s, err := k3stest.Binary("k3s")
+	if err != nil {
 		return err
+	}
+	links := map[string]string{"kubectl-k3s_token": plugin, "k3s": k3s}
+	for _, tool := range tools {
+		if path, err := exec.LookPath(tool); err == nil {
+			links[tool] = path
+		}
+	}
+	for name, path := range links {
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			return err
+		}
 	}
 	kubeconfig, err := os.ReadFile(server.Kubeconfig)
 	if err != nil {
@@ -383,15 +254,7 @@ func setup(env *testscript.Env, server *k3stest.Server) error {
 	if err := os.WriteFile(copied, kubeconfig, 0o600); err != nil {
 		return err
 	}
-	binary, err := plugin()
-	if err != nil {
-		return err
-	}
-	toolsDir, err := shared.toolsFolder()
-	if err != nil {
-		return err
-	}
-	env.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+toolsDir)
+	env.Setenv("PATH", bin)
 	env.Setenv("HOME", home)
 	env.Setenv("KUBECONFIG", copied)
 	env.Setenv("SERVER_URL", server.URL)
@@ -399,7 +262,7 @@ func setup(env *testscript.Env, server *k3stest.Server) error {
 	env.Setenv("SERVER_CA", server.CAFile)
 	env.Setenv("SERVER_VERSION", server.Version)
 	env.Setenv("DATA_DIR", server.DataDir)
-	env.Setenv("REPO", filepath.Dir(filepath.Dir(binary)))
+	env.Setenv("REPO", filepath.Dir(filepath.Dir(plugin)))
 	return nil
 }
 
@@ -412,23 +275,19 @@ var secretPatterns = []*regexp.Regexp{
 	regexp.MustCompile(`(::(?:server|node):)[^\s"']+`),
 }
 
-func redact(values []any) []any {
-	redacted := make([]any, len(values))
-	for i, value := range values {
-		text := fmt.Sprint(value)
-		for _, pattern := range secretPatterns {
-			text = pattern.ReplaceAllString(text, "${1}<secret>")
-		}
-		redacted[i] = text
+// redact takes secrets out of a test's own words.
+func redact(values ...any) string {
+	text := fmt.Sprint(values...)
+	for _, pattern := range secretPatterns {
+		text = pattern.ReplaceAllString(text, "${1}<secret>")
 	}
-	return redacted
+	return text
 }
 
-func (t quietT) Parallel()         {}
-func (t quietT) Verbose() bool     { return testing.Verbose() }
-func (t quietT) Log(values ...any) { t.Helper(); t.T.Log(redact(values)...) }
-
-func (t quietT) Fatal(values ...any) { t.Helper(); t.T.Fatal(redact(values)...) }
+func (t quietT) Parallel()           {}
+func (t quietT) Verbose() bool       { return testing.Verbose() }
+func (t quietT) Log(values ...any)   { t.Helper(); t.T.Log(redact(values...)) }
+func (t quietT) Fatal(values ...any) { t.Helper(); t.T.Fatal(redact(values...)) }
 
 func (t quietT) Run(name string, f func(testscript.T)) {
 	t.T.Run(name, func(t *testing.T) { f(quietT{t}) })

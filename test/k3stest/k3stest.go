@@ -1,24 +1,24 @@
 // Package k3stest starts a real K3s control plane on the loopback interface,
 // for tests and for the demo. It needs neither root nor containers, only the
 // binary that `make k3s` builds. Several servers of one cluster need root, and
-// the network of their own that [NewNetwork] makes.
+// the network of their own that [NewNetwork] makes. It runs on Linux.
 package k3stest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 const (
@@ -28,23 +28,18 @@ const (
 	// stopTimeout is how long a server may take to end after SIGTERM.
 	stopTimeout = 20 * time.Second
 
-	// A server that cannot renew its leases gives up and ends, after 10 seconds
-	// by default. One of two has no quorum while the other is restarted, which
-	// takes longer on a busy machine; in real life systemd would start it again.
+	// A server that cannot renew its leases ends, after 10 seconds by default.
+	// One of two has no quorum while the other is restarted, which takes longer
+	// on a busy machine; elsewhere systemd would start it again.
 	leaseDuration = "4m"
 	renewDeadline = "3m"
 	// controllers are those of the controller manager's 37 that have to do with
-	// tokens, ServiceAccounts, the published CA and namespaces. They are started
-	// one after the other: all of them would double the time of a start.
+	// tokens, ServiceAccounts, the published CA and namespaces. All of them would
+	// double the time of a start.
 	controllers = "token-cleaner-controller,serviceaccount-controller,serviceaccount-token-controller," +
 		"root-ca-certificate-publisher-controller,namespace-controller"
 
-	// startAttempts is how often a start is tried with other ports, since
-	// nothing keeps a free port free between the look and the use.
-	startAttempts = 3
-
-	// Ports are drawn from below the range that Linux uses for outgoing
-	// connections, which would otherwise take one of ours now and then.
+	// Ports are below the range that Linux uses for outgoing connections.
 	firstPort, lastPort = 20000, 32000
 )
 
@@ -54,8 +49,6 @@ type Options struct {
 	Dir string
 	// Program is "k3s" (the default) or "rke2".
 	Program string
-	// Binary is the server's executable; the default is [Binary] of Program.
-	Binary string
 	// Args are further arguments of `k3s server`.
 	Args []string
 	// Token is the server token (a password). If empty, K3s makes one up.
@@ -65,7 +58,8 @@ type Options struct {
 	// CustomCA starts the server with CAs that are intermediates of a private
 	// root, as K3s's documentation recommends, in place of self-signed ones.
 	CustomCA bool
-	// Host is where the server runs; nil is the loopback interface.
+	// Host is the network host that the server runs on; nil is the loopback
+	// interface.
 	Host *Host
 	// Join is a server's URL: the server joins its cluster, over embedded etcd,
 	// and Token is that cluster's. A server that others join has "--cluster-init"
@@ -89,62 +83,52 @@ type Server struct {
 	DataDir string
 	// CAFile is the server's own CA bundle, which nodes get from /cacerts.
 	CAFile string
-	// LogFile has all that the server printed, over all its starts.
-	LogFile string
+	// Core is a client of the API for the administrator.
+	Core corev1client.CoreV1Interface
 
-	options           Options
-	port              int // API; port+1 is taken too
-	controllerPort    int
-	supervisorPort    int // RKE2 only
-	process           *process
-	admin, supervisor *client
+	options        Options
+	binary         string
+	port           int // API; port+1 is taken too
+	controllerPort int
+	supervisorPort int // RKE2 only
+	process        *process
 }
 
 // Start starts a server and returns when it can be used: the API is ready, the
 // CA is published in kube-system, the kubeconfig is written, and the supervisor
 // answers to nodes. The caller has to call [Server.Stop].
 func Start(ctx context.Context, options Options) (*Server, error) {
-	if options.Dir == "" {
-		return nil, errors.New("k3stest: Options.Dir is empty: name a folder for the server's files")
-	}
 	if options.Program == "" {
 		options.Program = "k3s"
 	}
-	if options.Binary == "" {
-		binary, err := Binary(options.Program)
-		if err != nil {
-			return nil, err
-		}
-		options.Binary = binary
-	}
-	dir, err := filepath.Abs(options.Dir)
+	binary, err := Binary(options.Program)
 	if err != nil {
+		return nil, err
+	}
+	if options.Dir, err = filepath.Abs(options.Dir); err != nil {
 		return nil, fmt.Errorf("find the server's folder: %w", err)
 	}
-	options.Dir = dir
 	s := &Server{
 		Program:    options.Program,
-		Kubeconfig: filepath.Join(dir, "kubeconfig"),
-		DataDir:    filepath.Join(dir, "data"),
-		CAFile:     filepath.Join(dir, "data", "server", "tls", "server-ca.crt"),
-		LogFile:    filepath.Join(dir, options.Program+".log"),
+		Kubeconfig: filepath.Join(options.Dir, "kubeconfig"),
+		DataDir:    filepath.Join(options.Dir, "data"),
+		CAFile:     filepath.Join(options.Dir, "data", "server", "tls", "server-ca.crt"),
 		options:    options,
+		binary:     binary,
 	}
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	for attempt := 1; ; attempt++ {
-		if err := s.choosePorts(); err != nil {
+	// A free port may be taken between the look and the use.
+	for range 3 {
+		if err = s.choosePorts(); err != nil {
 			return nil, err
 		}
-		err := s.start(ctx)
-		if err == nil {
-			return s, nil
-		}
-		if attempt == startAttempts || !errors.Is(err, errPortTaken) {
-			return nil, err
+		if err = s.start(ctx); err == nil || !strings.Contains(err.Error(), "address already in use") {
+			break
 		}
 	}
+	return s, err
 }
 
 // Restart stops the server and starts it again on the same ports and data.
@@ -157,35 +141,25 @@ func (s *Server) Restart(ctx context.Context) error {
 
 // Stop ends the server's process, by force if it does not end when asked to.
 // Stopping a server that does not run is no error.
-func (s *Server) Stop() error {
+func (s *Server) Stop() error { return s.end((*process).stop) }
+
+// Kill ends the server's process by force, as a crash does.
+func (s *Server) Kill() error { return s.end((*process).kill) }
+
+func (s *Server) end(how func(*process, time.Duration) error) error {
 	if s.process == nil {
 		return nil
 	}
-	err := s.process.stop(stopTimeout)
-	s.process = nil
-	return err
-}
-
-// Kill ends the server's process by force and at once, as when its machine
-// fails. [Server.Restart] starts it again.
-func (s *Server) Kill() error {
-	if s.process == nil {
-		return nil
+	if err := how(s.process, stopTimeout); err != nil {
+		return fmt.Errorf("stop %s: %w", s.binary, err)
 	}
-	err := s.process.kill(stopTimeout)
-	s.process = nil
-	return err
-}
-
-// Running tells whether the server's process is alive.
-func (s *Server) Running() bool {
-	return s.process != nil && s.process.alive()
+	return nil
 }
 
 // SetToken replaces the server token that the next [Server.Restart] starts
 // with, as an administrator edits K3S_TOKEN after a rotation.
-func (s *Server) SetToken(token string) error {
-	s.options.Token = token
+func (s *Server) SetToken(password string) error {
+	s.options.Token = password
 	return s.writeTokens()
 }
 
@@ -212,87 +186,64 @@ func (s *Server) prepare() error {
 	}
 	// An empty configuration of our own, so that the server does not read the
 	// one of a real K3s on this machine.
-	if err := os.WriteFile(s.configFile(), nil, 0o600); err != nil {
+	if err := os.WriteFile(s.file("config.yaml"), nil, 0o600); err != nil {
 		return fmt.Errorf("write the server's configuration: %w", err)
 	}
-	if err := s.writeTokens(); err != nil {
-		return err
-	}
 	if s.options.CustomCA {
-		return writeCustomCAs(filepath.Join(s.DataDir, "server", "tls"))
+		if err := writeCustomCAs(filepath.Join(s.DataDir, "server", "tls")); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.writeTokens()
 }
 
-func (s *Server) configFile() string     { return filepath.Join(s.options.Dir, "config.yaml") }
-func (s *Server) tokenFile() string      { return filepath.Join(s.options.Dir, "server-token") }
-func (s *Server) agentTokenFile() string { return filepath.Join(s.options.Dir, "agent-token") }
+func (s *Server) file(name string) string { return filepath.Join(s.options.Dir, name) }
 
 // writeTokens hands the tokens over in files: arguments could be read by
 // everyone on the machine.
 func (s *Server) writeTokens() error {
-	for path, token := range map[string]string{
-		s.tokenFile():      s.options.Token,
-		s.agentTokenFile(): s.options.AgentToken,
-	} {
+	for name, token := range map[string]string{"server-token": s.options.Token, "agent-token": s.options.AgentToken} {
 		if token == "" {
 			continue
 		}
-		if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(s.file(name), []byte(token+"\n"), 0o600); err != nil {
 			return fmt.Errorf("write the server's token file: %w", err)
 		}
 	}
 	return nil
 }
 
-// choosePorts draws the ports of the next start.
+// choosePorts draws the ports of the next start. The API takes its port and,
+// with nodes on the same port, the one after.
 func (s *Server) choosePorts() error {
+	address := "127.0.0.1"
 	if host := s.options.Host; host != nil {
-		// All ports are free there: the server takes those of its documentation.
-		s.port, s.controllerPort = 6443, 10257
-		s.URL = host.url(s.port)
-		s.SupervisorURL = s.URL
-		if s.Program == "rke2" {
-			s.supervisorPort = 9345
-			s.SupervisorURL = host.url(s.supervisorPort)
-		}
-		return nil
-	}
-	var err error
-	// The API takes its port and, with nodes on the same port, the one after.
-	if s.port, err = freePorts(2); err != nil {
-		return err
-	}
-	if s.controllerPort, err = freePorts(1, s.port, s.port+1); err != nil {
-		return err
-	}
-	s.URL = loopbackURL(s.port)
-	s.SupervisorURL = s.URL
-	if s.Program == "rke2" {
-		if s.supervisorPort, err = freePorts(1, s.port, s.port+1, s.controllerPort); err != nil {
+		// All ports are free there.
+		address, s.port, s.controllerPort, s.supervisorPort = host.Address, 6443, 10257, 9345
+	} else {
+		var err error
+		if s.port, err = freePorts(4); err != nil {
 			return err
 		}
-		s.SupervisorURL = loopbackURL(s.supervisorPort)
+		s.controllerPort, s.supervisorPort = s.port+2, s.port+3
+	}
+	s.URL = "https://" + net.JoinHostPort(address, strconv.Itoa(s.port))
+	s.SupervisorURL = s.URL
+	if s.Program == "rke2" {
+		s.SupervisorURL = "https://" + net.JoinHostPort(address, strconv.Itoa(s.supervisorPort))
 	}
 	return nil
 }
 
-func loopbackURL(port int) string { return "https://127.0.0.1:" + strconv.Itoa(port) }
-
-// freePorts finds n consecutive ports on the loopback interface that nobody
-// listens on, none of them in taken, and returns the first.
-func freePorts(n int, taken ...int) (int, error) {
+// freePorts finds n consecutive ports that nobody listens on, and returns the
+// first.
+func freePorts(n int) (int, error) {
 draw:
 	for range 200 {
 		first := firstPort + rand.IntN(lastPort-firstPort)
 		for port := first; port < first+n; port++ {
-			for _, other := range taken {
-				if port == other {
-					continue draw
-				}
-			}
-			// All interfaces, since a server that listens on one of them
-			// would be in the way of 127.0.0.1 too.
+			// On all interfaces, since a listener on one of them would be in
+			// the way of 127.0.0.1 too.
 			listener, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: port})
 			if err != nil {
 				continue draw
@@ -313,7 +264,7 @@ func (s *Server) arguments() []string {
 	}
 	args := []string{
 		"server",
-		"--config", s.configFile(),
+		"--config", s.file("config.yaml"),
 		"--data-dir", s.DataDir,
 		"--write-kubeconfig", s.Kubeconfig,
 		"--write-kubeconfig-mode", "0600",
@@ -344,106 +295,61 @@ func (s *Server) arguments() []string {
 	if s.options.Join != "" {
 		args = append(args, "--server", s.options.Join)
 	}
-	if s.supervisorPort != 0 {
+	if s.Program == "rke2" {
 		args = append(args, "--supervisor-port", strconv.Itoa(s.supervisorPort))
 	}
 	if s.options.Token != "" {
-		args = append(args, "--token-file", s.tokenFile())
+		args = append(args, "--token-file", s.file("server-token"))
 	}
 	if s.options.AgentToken != "" {
-		args = append(args, "--agent-token-file", s.agentTokenFile())
+		args = append(args, "--agent-token-file", s.file("agent-token"))
 	}
 	return append(args, s.options.Args...)
 }
 
-var errPortTaken = errors.New("a port was taken in the meantime")
-
 // start runs the server's process and waits until the server can be used.
-func (s *Server) start(ctx context.Context) (err error) {
+func (s *Server) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	// A kubeconfig of an earlier start must not pass for this one's.
 	if err := os.Remove(s.Kubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the last start's kubeconfig: %w", err)
 	}
-	log, err := os.OpenFile(s.LogFile, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	log, err := os.OpenFile(s.file("log"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	defer log.Close()
-	logStart, err := log.Seek(0, io.SeekEnd)
-	if err != nil {
-		return fmt.Errorf("open the server's log: %w", err)
-	}
-	argv := append([]string{s.options.Binary}, s.arguments()...)
-	if s.options.Host != nil {
-		argv = s.options.Host.inside(argv)
-	}
+	argv := slices.Concat(s.options.Host.prefix(), []string{s.binary}, s.arguments())
 	command := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it outlives the start; ended by Stop
 	command.Dir = s.options.Dir
 	command.Stdout, command.Stderr = log, log
 	// Nothing of the caller's environment: K3S_* and KUBECONFIG would change
-	// what is tested, and $HOME is written to.
+	// the server, and $HOME is written to.
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.options.Dir, "TMPDIR=" + os.TempDir(),
 		"CATTLE_ELECTION_LEASE_DURATION=" + leaseDuration, "CATTLE_ELECTION_RENEW_DEADLINE=" + renewDeadline}
 	if s.process, err = startProcess(command); err != nil {
-		return fmt.Errorf("start %s: %w", s.options.Binary, err)
+		return fmt.Errorf("start %s: %w", s.binary, err)
 	}
 	if err := s.awaitReady(ctx); err != nil {
 		_ = s.Stop()
-		tail := readTail(log, logStart)
-		if bytes.Contains(tail, []byte("address already in use")) {
-			err = errors.Join(err, errPortTaken)
-		}
-		return fmt.Errorf("%s server did not come up: %w\nend of its log:\n%s", s.Program, err, tail)
-	}
-	return s.pointKubeconfig()
-}
-
-// pointKubeconfig has the kubeconfig of a server on a host of its own lead
-// there: as K3s writes it, it is for use on that host.
-func (s *Server) pointKubeconfig() error {
-	if s.options.Host == nil {
-		return nil
-	}
-	content, err := os.ReadFile(s.Kubeconfig)
-	if err != nil {
-		return fmt.Errorf("read the server's kubeconfig: %w", err)
-	}
-	content = bytes.ReplaceAll(content, []byte(loopbackURL(s.port)), []byte(s.URL))
-	if err := os.WriteFile(s.Kubeconfig, content, 0o600); err != nil {
-		return fmt.Errorf("write the server's kubeconfig: %w", err)
+		content, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("%s server did not come up: %w\nend of its log:\n%s", s.Program, err, content[max(0, len(content)-4000):])
 	}
 	return nil
 }
 
-// readTail returns the last lines of the log after the given offset.
-func readTail(log io.ReaderAt, from int64) []byte {
-	const most = 4000
-	content, err := io.ReadAll(io.NewSectionReader(log, from, 64<<20))
-	if err != nil {
-		return []byte(err.Error())
-	}
-	if len(content) > most {
-		content = content[len(content)-most:]
-		if i := bytes.IndexByte(content, '\n'); i >= 0 {
-			content = content[i+1:]
-		}
-	}
-	return content
-}
-
-// Binary is the path of the built server, "k3s" or "rke2". The error says how
-// to build it.
+// Binary is the path of the server, "k3s" or "rke2". The environment variable
+// K3S names another K3s than the built one. The error says how to build it.
 func Binary(program string) (string, error) {
+	if own := os.Getenv("K3S"); own != "" && program == "k3s" {
+		return own, nil
+	}
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(root, "hack", "k3s", "bin", program)
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("the %s test server is not built: run `make %s`: %w", program, program, err)
 	}
@@ -454,17 +360,14 @@ func Binary(program string) (string, error) {
 // since test binaries are built without the paths of their sources.
 func Root() (string, error) {
 	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find the repository: %w", err)
-	}
-	for {
+	for err == nil {
 		if _, err := os.Stat(filepath.Join(dir, "hack", "k3s", "go.mod")); err == nil {
 			return dir, nil
 		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("find the repository: the working directory is not inside it")
+		if filepath.Dir(dir) == dir {
+			err = errors.New("the working directory is not inside it")
 		}
-		dir = parent
+		dir = filepath.Dir(dir)
 	}
+	return "", fmt.Errorf("find the repository: %w", err)
 }

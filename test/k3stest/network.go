@@ -1,29 +1,46 @@
 package k3stest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 )
 
-// networkPrefix starts the names of all that a network is made of; the id of
-// the process that made it follows.
-const networkPrefix = "k3t"
+// network makes and removes a network of two hosts: a network namespace a host,
+// around one with a bridge that joins them. The bridge is in a namespace of its
+// own to be out of reach of the machine's packet filter, which often drops
+// forwarded packets. Interfaces go with their namespaces. K3s does not start
+// without a default route.
+const network = `set -e
+own=$1 net=$2
+case $3 in
+up)
+	ip netns add "$own-br"
+	ip -n "$own-br" link add br0 up type bridge
+	ip link add "$own" type veth peer name up0 netns "$own-br"
+	ip -n "$own-br" link set up0 up master br0
+	ip address add "$net.1/24" dev "$own"
+	ip link set "$own" up
+	for i in 1 2; do
+		ip netns add "$own-s$i"
+		ip -n "$own-br" link add "s$i" up master br0 type veth peer name eth0 netns "$own-s$i"
+		ip -n "$own-s$i" address add "$net.$((i + 1))/24" dev eth0
+		ip -n "$own-s$i" link set eth0 up
+		ip -n "$own-s$i" link set lo up
+		ip -n "$own-s$i" route add default via "$net.1"
+	done ;;
+down)
+	for name in "$own-br" "$own-s1" "$own-s2"; do
+		ip netns delete "$name"
+	done ;;
+esac`
 
-// Network is a small network on this machine, in which several servers of one
-// cluster each have an address: a network namespace a host, around one with a
-// bridge that joins them. The bridge is in a namespace of its own to be out of
-// reach of the machine's packet filter, which often drops what is forwarded.
-type Network struct {
-	prefix netip.Prefix // its first address is this machine's
-	names  []string     // of the namespaces, the bridge's first
-}
+// Network is a small network on this machine, in which two servers of one cluster
+// each have an address.
+type Network struct{ own, net string }
 
 // Host is a place on a network.
 type Host struct {
@@ -33,169 +50,45 @@ type Host struct {
 	namespace string
 }
 
-// NetworkMissing says what keeps this machine from having a [Network], or
-// returns nil.
-func NetworkMissing() error {
-	if os.Geteuid() != 0 {
-		return errors.New("network namespaces need root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		return fmt.Errorf("install the package iproute2: %w", err)
-	}
-	return nil
-}
-
-// NewNetwork makes a network of n hosts, called s1, s2 and so on. The caller
+// NewNetwork makes a network, for which it needs root and iproute2. The caller
 // has to call [Network.Close].
-func NewNetwork(n int) (*Network, error) {
-	if err := NetworkMissing(); err != nil {
-		return nil, err
+func NewNetwork() (*Network, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("network namespaces need root")
 	}
-	if err := removeNetworksOfTheDead(); err != nil {
-		return nil, err
+	// Two runs at the same time hardly ever draw the same addresses.
+	n := &Network{own: "k3t" + strconv.Itoa(os.Getpid()), net: fmt.Sprintf("10.213.%d", rand.IntN(256))}
+	if err := n.run("up"); err != nil {
+		return nil, errors.Join(err, n.Close())
 	}
-	prefix, err := freePrefix()
-	if err != nil {
-		return nil, err
-	}
-	w := &Network{prefix: prefix}
-	if err := w.build(n); err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	return w, nil
+	return n, nil
 }
 
-// Host returns the host of that number, from 1.
-func (w *Network) Host(n int) *Host {
-	return &Host{Name: "s" + strconv.Itoa(n), Address: w.address(n), namespace: w.names[n]}
+// Host returns the host of that number, 1 or 2.
+func (n *Network) Host(number int) *Host {
+	name := "s" + strconv.Itoa(number)
+	return &Host{Name: name, Address: fmt.Sprintf("%s.%d", n.net, number+1), namespace: n.own + "-" + name}
 }
 
 // Machine is the address on the network of the machine itself.
-func (w *Network) Machine() string { return w.address(0) }
+func (n *Network) Machine() string { return n.net + ".1" }
 
-// Close takes the network away. What runs on its hosts is to be stopped before.
-func (w *Network) Close() error {
-	var errs []error
-	for _, name := range w.names {
-		// The interfaces go with their namespaces.
-		errs = append(errs, ip("netns", "delete", name))
-	}
-	w.names = nil
-	return errors.Join(errs...)
-}
+// Close takes the network away. The servers on its hosts are to be stopped
+// before.
+func (n *Network) Close() error { return n.run("down") }
 
-func (w *Network) build(n int) error {
-	own := networkPrefix + strconv.Itoa(os.Getpid())
-	bridge, err := w.namespace(own + "-br")
+func (n *Network) run(what string) error {
+	out, err := exec.Command("sh", "-c", network, "sh", n.own, n.net, what).CombinedOutput() //nolint:noctx // it is done at once
 	if err != nil {
-		return err
-	}
-	steps := [][]string{
-		{"-n", bridge, "link", "add", "br0", "up", "type", "bridge"},
-		{"link", "add", own, "type", "veth", "peer", "name", "up0", "netns", bridge},
-		{"-n", bridge, "link", "set", "up0", "up", "master", "br0"},
-		{"address", "add", w.withLength(0), "dev", own},
-		{"link", "set", own, "up"},
-	}
-	for i := 1; i <= n; i++ {
-		host, err := w.namespace(own + "-s" + strconv.Itoa(i))
-		if err != nil {
-			return err
-		}
-		port := "s" + strconv.Itoa(i)
-		steps = append(steps, [][]string{
-			{"-n", bridge, "link", "add", port, "up", "master", "br0", "type", "veth", "peer", "name", "eth0", "netns", host},
-			{"-n", host, "address", "add", w.withLength(i), "dev", "eth0"},
-			{"-n", host, "link", "set", "eth0", "up"},
-			{"-n", host, "link", "set", "lo", "up"},
-			// K3s does not start without a default route.
-			{"-n", host, "route", "add", "default", "via", w.address(0)},
-		}...)
-	}
-	for _, step := range steps {
-		if err := ip(step...); err != nil {
-			return err
-		}
+		return fmt.Errorf("take the network %s: %w: %s", what, err, out)
 	}
 	return nil
 }
 
-func (w *Network) namespace(name string) (string, error) {
-	if err := ip("netns", "add", name); err != nil {
-		return "", err
+// prefix starts a command line that runs on the host; nil is this machine.
+func (h *Host) prefix() []string {
+	if h == nil {
+		return nil
 	}
-	w.names = append(w.names, name)
-	return name, nil
-}
-
-// address is that of a host, or of this machine for 0.
-func (w *Network) address(n int) string {
-	addr := w.prefix.Addr().Next()
-	for range n {
-		addr = addr.Next()
-	}
-	return addr.String()
-}
-
-func (w *Network) withLength(n int) string {
-	return w.address(n) + "/" + strconv.Itoa(w.prefix.Bits())
-}
-
-func (h *Host) url(port int) string {
-	return "https://" + net.JoinHostPort(h.Address, strconv.Itoa(port))
-}
-
-// inside is a command line that runs the given one on the host.
-func (h *Host) inside(argv []string) []string {
-	return append([]string{"ip", "netns", "exec", h.namespace}, argv...)
-}
-
-// freePrefix finds addresses that this machine has no other use for.
-func freePrefix() (netip.Prefix, error) {
-	taken, err := net.InterfaceAddrs()
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-draw:
-	for i := range 64 {
-		// Process ids make two runs start at different places.
-		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 213, byte(os.Getpid()) + byte(i), 0}), 24)
-		for _, address := range taken {
-			other, err := netip.ParsePrefix(address.String())
-			if err != nil || other.Overlaps(prefix) {
-				continue draw
-			}
-		}
-		return prefix, nil
-	}
-	return netip.Prefix{}, errors.New("no addresses below 10.213.0.0 are free: remove network namespaces that are left over")
-}
-
-// removeNetworksOfTheDead takes away what processes left that were killed.
-func removeNetworksOfTheDead() error {
-	out, err := exec.Command("ip", "netns", "list").Output() //nolint:noctx // it is done at once
-	if err != nil {
-		return fmt.Errorf("ip netns list: %w", err)
-	}
-	var errs []error
-	for line := range bytes.Lines(out) {
-		name, _, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
-		rest, ours := strings.CutPrefix(name, networkPrefix)
-		id, _, _ := strings.Cut(rest, "-")
-		if _, err := strconv.Atoi(id); !ours || err != nil {
-			continue
-		}
-		if _, err := os.Stat("/proc/" + id); errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, ip("netns", "delete", name))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func ip(args ...string) error {
-	out, err := exec.Command("ip", args...).CombinedOutput() //nolint:noctx // it is done at once
-	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-	}
-	return nil
+	return []string{"ip", "netns", "exec", h.namespace}
 }

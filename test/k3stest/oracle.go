@@ -8,12 +8,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"time"
 )
 
 // Oracle answers questions about tokens with K3s's own code, in a process of
-// its own, so that none of K3s becomes a dependency of the plugin. It is safe
+// its own, so that none of K3s becomes a dependency of the tests. It is safe
 // for concurrent use.
 type Oracle struct {
 	process *process
@@ -26,43 +27,40 @@ type Oracle struct {
 // Parsed is how K3s reads a token: either ID and Secret, or Username and
 // Password.
 type Parsed struct {
-	Username string `json:"username"`
-	Password string `json:"password"`
-	ID       string `json:"id"`
-	Secret   string `json:"secret"`
+	Username, Password, ID, Secret string
 }
 
-// OracleError is what K3s said against a token or a CA bundle, in its words.
+// OracleError is K3s's message against a token or a CA bundle.
 type OracleError string
 
 // Error is K3s's message.
 func (e OracleError) Error() string { return string(e) }
 
-// StartOracle starts the process; the caller has to call [Oracle.Close].
+// StartOracle starts the process, which only the K3s of hack/k3s has; the
+// caller has to call [Oracle.Close].
 func StartOracle() (*Oracle, error) {
-	binary, err := Binary("k3s")
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	command := exec.Command(binary, "oracle") //nolint:noctx // ended by Close
-	command.Env = []string{"PATH=" + os.Getenv("PATH")}
+	command := exec.Command(filepath.Join(root, "hack", "k3s", "bin", "k3s"), "oracle") //nolint:noctx // ended by Close
 	command.Stderr = os.Stderr
 	in, err := command.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start the oracle: %w", err)
+		return nil, err
 	}
 	// A pipe of our own: the command's would be closed under the last answer
 	// when the process ends.
 	out, outWriter, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start the oracle: %w", err)
+		return nil, err
 	}
 	command.Stdout = outWriter
 	p, err := startProcess(command)
 	_ = outWriter.Close()
 	if err != nil {
 		_ = out.Close()
-		return nil, fmt.Errorf("start the oracle: %w", err)
+		return nil, fmt.Errorf("start the oracle, which `make k3s` builds: %w", err)
 	}
 	return &Oracle{process: p, in: in, answers: bufio.NewReader(out)}, nil
 }
@@ -75,9 +73,7 @@ func (o *Oracle) Close() error {
 
 // Hash is the CA hash that K3s computes for a CA bundle.
 func (o *Oracle) Hash(pem []byte) (string, error) {
-	var answer struct {
-		Hash string `json:"hash"`
-	}
+	var answer struct{ Hash string }
 	err := o.ask(map[string]any{"op": "hash", "pem": pem}, &answer)
 	return answer.Hash, err
 }
@@ -90,9 +86,8 @@ func (o *Oracle) Parse(token string) (Parsed, error) {
 }
 
 // Validate does what an agent does with a token before it joins the server:
-// fetch the CA, compare its hash with the token's, verify the server with it.
-// With a path, such as [Server.ReadyPath], the agent's credentials are then
-// sent there.
+// fetch the CA, compare its hash with the token's, verify the server with it,
+// and send the credentials to path, such as [Server.ReadyPath].
 func (o *Oracle) Validate(server, token, path string) error {
 	question := map[string]any{"op": "validate", "server": server, "token": token, "get": path, "user": "node"}
 	return o.ask(question, &struct{}{})
@@ -102,7 +97,7 @@ func (o *Oracle) Validate(server, token, path string) error {
 func (o *Oracle) ask(question map[string]any, answer any) error {
 	line, err := json.Marshal(question)
 	if err != nil {
-		return fmt.Errorf("ask the oracle: %w", err)
+		return err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -113,9 +108,7 @@ func (o *Oracle) ask(question map[string]any, answer any) error {
 	if err != nil {
 		return fmt.Errorf("read the oracle's answer: %w", err)
 	}
-	var refusal struct {
-		Error string `json:"error"`
-	}
+	var refusal struct{ Error string }
 	if err := errors.Join(json.Unmarshal(reply, &refusal), json.Unmarshal(reply, answer)); err != nil {
 		return fmt.Errorf("read the oracle's answer: %w", err)
 	}

@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// process is a child that does not outlive this process (on Linux, where the
-// kernel sees to it).
+// process is a child that does not outlive this process: the kernel sees to it.
 type process struct {
 	command *exec.Cmd
 	ended   chan struct{}
 }
 
-// startProcess starts the command and watches over it until it ends.
+// startProcess starts the command and watches over it until it ends. The
+// Ctrl-C of a terminal does not reach it: whoever started it stops it, after
+// its last use.
 func startProcess(command *exec.Cmd) (*process, error) {
-	bindToParent(command)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p := &process{command: command, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
@@ -38,21 +39,9 @@ func startProcess(command *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-func (p *process) alive() bool {
-	select {
-	case <-p.ended:
-		return false
-	default:
-		return true
-	}
-}
-
 // stop asks the process to end and ends it by force after the given time.
 func (p *process) stop(patience time.Duration) error {
-	if !p.alive() {
-		return nil
-	}
-	// An error means that it has just ended by itself, which is as good.
+	// An error means that it has ended by itself, which is as good.
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:

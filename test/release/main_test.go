@@ -1,17 +1,14 @@
-// Package release makes the release that .goreleaser.yaml describes, as
-// docs/releasing.md tells to, and installs it as a user would: `make
-// test-release`. Nothing is published, signed or downloaded.
+// Package release makes the release that .goreleaser.yaml describes, and installs
+// it as a user would: `make release-test`. Nothing is published or signed.
 package release
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +21,7 @@ const (
 	project = "kubectl-k3s-token"
 	binary  = "kubectl-k3s_token"
 	shim    = "kubectl_complete-k3s_token"
+	manPage = "kubectl-k3s-token.1"
 	// version is that of the release that most tests look at.
 	version = "0.1.0"
 )
@@ -60,23 +58,18 @@ type build struct {
 	dist   string // what goreleaser has built of it
 }
 
-// theRelease returns the release. The test is skipped where the tools for it
-// were not built, since they take minutes.
+// theRelease returns the release. The test is skipped unless it is asked for, since
+// the tools for it take minutes to build.
 func theRelease(t *testing.T) *build {
 	t.Helper()
-	requireTools(t)
+	if os.Getenv("K3STOKEN_RELEASE") != "1" {
+		t.Skip("run make release-test: it builds goreleaser and krew, and a release with them")
+	}
 	b, err := released()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func requireTools(t *testing.T) {
-	t.Helper()
-	if os.Getenv("K3STOKEN_RELEASE") != "1" {
-		t.Skip("run make test-release: it builds goreleaser and krew, and a release with them")
-	}
 }
 
 // missing skips the test on a developer's machine that lacks a program, and
@@ -104,58 +97,29 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// commitSources puts what would be committed now into a repository of its own:
-// goreleaser refuses a work tree with changes, and only there can the test
-// choose tag and time.
+// commitSources commits what would be committed now in a repository of its own:
+// goreleaser refuses a work tree with changes, and only there can the test choose
+// tag and time. Files that are deleted are skipped.
 func commitSources(dir string) error {
 	root, err := k3stest.Root()
 	if err != nil {
 		return err
 	}
-	listed, err := output(exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")) //nolint:noctx // quick
-	if err != nil {
-		return err
-	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(listed, "\x00"), "\x00") {
-		if err := copyFile(filepath.Join(root, name), filepath.Join(dir, name)); err != nil {
-			return err
-		}
-	}
-	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch=main"},
-		{"remote", "add", "origin", "https://github.com/k3s-token/kubectl-k3s-token"},
-		{"add", "--all"},
-		{"commit", "--quiet", "--message=Release"},
-	} {
-		if err := git(dir, args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	const script = `mkdir "$1"
+		git ls-files -z --cached --others --exclude-standard |
+			tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null | tar -C "$1" -xf -
+		cd "$1"
+		git init --quiet --initial-branch=main
+		git remote add origin https://github.com/k3s-token/kubectl-k3s-token
+		git add --all
+		git commit --quiet --message=Release`
+	return inGit(root, "sh", "-ec", script, "sh", dir)
 }
 
-// copyFile copies a file with its mode. One that is listed and deleted is left
-// out.
-func copyFile(from, to string) error {
-	info, err := os.Stat(from)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	content, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(to, content, info.Mode())
-}
-
-// git runs git without the user's configuration, at the release's time.
-func git(dir string, args ...string) error {
-	command := exec.Command("git", args...) //nolint:noctx // quick
+// inGit runs a program that calls git, without the user's configuration, at the
+// release's time.
+func inGit(dir string, name string, args ...string) error {
+	command := exec.Command(name, args...) //nolint:noctx // quick
 	command.Dir = dir
 	date := commitTime.Format(time.RFC3339)
 	command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
@@ -165,9 +129,8 @@ func git(dir string, args ...string) error {
 	return err
 }
 
-// standIns are programs that goreleaser is given in place of those that need an
-// identity or minutes to build: a signature is the hash of what was signed, and an
-// SBOM the name of what it is about.
+// standIns replace programs that need an identity or minutes to build: a signature
+// is the hash of what was signed, and an SBOM the name of what it describes.
 var standIns = map[string]string{
 	"cosign": `#!/bin/sh
 for arg; do
@@ -181,14 +144,14 @@ basename "$1" > "${3#spdx-json=}"
 }
 
 // makeRelease tags the clone's commit and makes the release that the workflow
-// would, up to publishing, and with stand-ins for what signs it. It is moved to
-// dist, since the next one takes its place in the clone.
+// would make, with stand-ins for what signs it. It is moved to dist, since the
+// next one takes its place in the clone.
 func makeRelease(source, version, dist string, env ...string) (*build, error) {
 	root, err := k3stest.Root()
 	if err != nil {
 		return nil, err
 	}
-	if err := git(source, "tag", "v"+version); err != nil {
+	if err := inGit(source, "git", "tag", "v"+version); err != nil {
 		return nil, err
 	}
 	programs := dist + "-stand-ins"
@@ -200,12 +163,8 @@ func makeRelease(source, version, dist string, env ...string) (*build, error) {
 			return nil, err
 		}
 	}
-	notes := filepath.Join(programs, "notes.md")
-	if err := os.WriteFile(notes, []byte("- First.\n"), 0o600); err != nil {
-		return nil, err
-	}
 	command := exec.Command(filepath.Join(root, "hack", "tools", "bin", "goreleaser"), //nolint:noctx // ended by the test's own timeout
-		"release", "--clean", "--skip=publish,announce", "--release-notes", notes)
+		"release", "--clean", "--skip=publish,announce")
 	command.Dir = source
 	command.Env = append(os.Environ(), "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"))
 	command.Env = append(command.Env, env...)
@@ -240,12 +199,6 @@ func mustOutput(t *testing.T, env []string, name string, args ...string) string 
 	return printed
 }
 
-// renderedManifest is the krew manifest that hack/release writes for a build.
-func renderedManifest(t *testing.T, dist string) string {
-	t.Helper()
-	return mustOutput(t, os.Environ(), "go", "run", "./hack/release", "krew", dist)
-}
-
 // platform is an operating system and an architecture that is released.
 type platform struct{ os, arch string }
 
@@ -265,7 +218,7 @@ func (p platform) shim() string {
 	return shim
 }
 
-func (p platform) archive(version string) string {
+func (p platform) archive() string {
 	extension := "tar.gz"
 	if p.os == "windows" {
 		extension = "zip"
@@ -273,8 +226,8 @@ func (p platform) archive(version string) string {
 	return fmt.Sprintf("%s_%s_%s_%s.%s", project, version, p.os, p.arch, extension)
 }
 
-// platforms are those that users have; the tests hold the configuration,
-// the manifest and the Makefile to them.
+// platforms are those that users have. The configuration, the manifest and the
+// Makefile have to name all of them.
 var platforms = []platform{
 	{"darwin", "amd64"}, {"darwin", "arm64"},
 	{"linux", "amd64"}, {"linux", "arm"}, {"linux", "arm64"},
@@ -288,11 +241,11 @@ func forEachPlatform(t *testing.T, f func(t *testing.T, p platform)) {
 	}
 }
 
-func sortedStrings[T fmt.Stringer](values []T) []string {
-	var texts []string
-	for _, value := range values {
-		texts = append(texts, value.String())
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	slices.Sort(texts)
-	return texts
+	return content
 }

@@ -1,0 +1,75 @@
+package v1alpha1
+
+import (
+	"strings"
+	"time"
+	"unicode"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// NewBootstrapToken returns the printed form of a token, without its secret.
+func NewBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
+	status, problem := t.Status(now)
+	return BootstrapToken{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              t.SecretName,
+			Namespace:         bootstrap.Namespace,
+			Labels:            t.Labels,
+			CreationTimestamp: metav1.NewTime(t.Created),
+		},
+		ID:          t.ID,
+		Expires:     optionalTime(t.Expires),
+		Groups:      printableAll(t.Groups),
+		Usages:      printableAll(t.Usages),
+		Description: printable(t.Description),
+		Status:      string(status),
+		Problem:     problem,
+	}
+}
+
+// NewTokenInfo returns the printed form of any token, without its secret.
+func NewTokenInfo(t token.Token) *TokenInfo {
+	info := &TokenInfo{
+		WellFormed: true,
+		Format:     string(t.Format()),
+		Type:       string(t.Type()),
+		ID:         t.ID,
+		User:       printable(t.User),
+		CAHash:     t.CAHash,
+	}
+	if reason, ok := token.LooksLikeBootstrap(t); ok {
+		info.Hint = "taken as a password, since as a bootstrap token it is malformed: " + reason
+	}
+	return info
+}
+
+func optionalTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	utc := metav1.NewTime(t.UTC())
+	return &utc
+}
+
+// printable replaces control characters in text of others, which would steer a
+// terminal and which YAML does not allow.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r >= 0xfffe && r <= 0xffff || r == '\ufeff' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+func printableAll(texts []string) []string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = printable(text)
+	}
+	return all
+}

@@ -1,0 +1,204 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BootstrapToken is a bootstrap token of a cluster. Its metadata are those of
+// the Secret that holds it.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type BootstrapToken struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+
+	// ID is the public part of the token.
+	ID string `json:"id"`
+	// Token is the whole token, its secret included. Only create sets it.
+	Token string `json:"token,omitempty"`
+	// CAHash is the hash of the cluster's CA. Only create sets it.
+	CAHash string `json:"caHash,omitempty"`
+	// Server is the URL that a joining node dials. Only create sets it.
+	Server string `json:"server,omitempty"`
+	// Expires is when the token ends. It is absent if the token never expires.
+	Expires *metav1.Time `json:"expires,omitempty"`
+	// Groups are the extra groups of whoever bears the token.
+	Groups []string `json:"groups,omitempty"`
+	// Usages are what the token may be used for: authentication, signing.
+	Usages []string `json:"usages,omitempty"`
+	// Description is free text.
+	Description string `json:"description,omitempty"`
+	// Status is Active, Expired, Unusable or Invalid.
+	Status string `json:"status,omitempty"`
+	// Problem is why the token is Unusable or Invalid.
+	Problem string `json:"problem,omitempty"`
+}
+
+// BootstrapTokenList is a list of bootstrap tokens.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type BootstrapTokenList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata"`
+
+	Items []BootstrapToken `json:"items"`
+}
+
+// GeneratedToken is a token that generate made. No cluster knows it.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type GeneratedToken struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Type is bootstrap or server.
+	Type string `json:"type"`
+	// ID is the public part of a bootstrap token.
+	ID string `json:"id,omitempty"`
+	// Token is the whole token, its secret included.
+	Token string `json:"token"`
+	// CAHash is the hash in the token, if it has one.
+	CAHash string `json:"caHash,omitempty"`
+}
+
+// GeneratedTokenList is a list of generated tokens.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type GeneratedTokenList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata"`
+
+	Items []GeneratedToken `json:"items"`
+}
+
+// TokenInfo describes a token without its secret.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type TokenInfo struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// WellFormed tells whether K3s can parse the token.
+	WellFormed bool `json:"wellFormed"`
+	// Problem is why K3s cannot parse the token.
+	Problem string `json:"problem,omitempty"`
+	// Hint is what to do about a token that is probably mistyped.
+	Hint string `json:"hint,omitempty"`
+	// Format is secure or short.
+	Format string `json:"format,omitempty"`
+	// Type is bootstrap, server, agent or password.
+	Type string `json:"type,omitempty"`
+	// ID is the public part of a bootstrap token.
+	ID string `json:"id,omitempty"`
+	// User is the user name in a server or agent token.
+	User string `json:"user,omitempty"`
+	// CAHash is the hash in a token in secure format.
+	CAHash string `json:"caHash,omitempty"`
+	// CAMatches tells whether the CA of --ca-file has this hash.
+	CAMatches *bool `json:"caMatches,omitempty"`
+}
+
+// Verification is what one server answers to a token.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type Verification struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Server is the URL of the server.
+	Server string `json:"server"`
+	// Remote is the IP address and port that the connections went to.
+	Remote string `json:"remote,omitempty"`
+	// Distribution is k3s or rke2.
+	Distribution string `json:"distribution,omitempty"`
+	// CAHash is the hash of the server's CA, once the server is trusted.
+	CAHash string `json:"caHash,omitempty"`
+	// Token describes the token.
+	Token *TokenInfo `json:"token"`
+	// Verdict is accepted, refused, forbidden, busy, not ready, unexpected, not
+	// sent or unknown.
+	Verdict string `json:"verdict"`
+	// Reason explains the verdict.
+	Reason string `json:"reason"`
+	// Hint is what to do about the reason.
+	Hint string `json:"hint,omitempty"`
+	// JoinsAgents tells whether an agent can join with the token.
+	JoinsAgents bool `json:"joinsAgents"`
+	// JoinsServers tells whether a server can join with the token.
+	JoinsServers bool `json:"joinsServers"`
+	// OldToken is the verdict on the token from before a rotation.
+	OldToken string `json:"oldToken,omitempty"`
+	// Steps are the steps of TLS bootstrapping that were taken.
+	Steps []VerificationStep `json:"steps"`
+	// BootstrapToken is the token as the cluster holds it, without its secret.
+	BootstrapToken *BootstrapToken `json:"bootstrapToken,omitempty"`
+}
+
+// VerificationStep is one of the five steps of TLS bootstrapping.
+type VerificationStep struct {
+	// Number is the step's number, from 1.
+	Number int `json:"number"`
+	// Name says what the step does.
+	Name string `json:"name"`
+	// Status is passed, skipped or failed.
+	Status string `json:"status"`
+	// Detail is what the step found.
+	Detail string `json:"detail,omitempty"`
+}
+
+// VerificationList is what several servers answer to a token.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type VerificationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata"`
+
+	Items []Verification `json:"items"`
+}
+
+// TokenRotation is a rotation of the server token.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type TokenRotation struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Server is the URL of the server that carried out the rotation.
+	Server string `json:"server"`
+	// Outcome is rotated or unknown.
+	Outcome string `json:"outcome"`
+	// Reason is why the outcome is unknown.
+	Reason string `json:"reason,omitempty"`
+	// ErrorID is the number under which the server logged its own failure.
+	ErrorID string `json:"errorID,omitempty"`
+	// Token is the new server token, unless it was written to a file.
+	Token string `json:"token,omitempty"`
+	// CAHash is the hash of the cluster's CA.
+	CAHash string `json:"caHash"`
+	// Restart are the known servers, in the order to restart them.
+	Restart []string `json:"restart"`
+}
+
+// VersionInfo is the version of the plugin and of the context's server.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type VersionInfo struct {
+	metav1.TypeMeta `json:",inline"`
+
+	Client ClientVersion  `json:"clientVersion"`
+	Server *ServerVersion `json:"serverVersion,omitempty"`
+}
+
+// ClientVersion is the version of the plugin.
+type ClientVersion struct {
+	// Version is the release, such as v0.1.0.
+	Version string `json:"version"`
+	// Commit is the Git commit that was built.
+	Commit string `json:"commit,omitempty"`
+	// Date is when that commit was made, in RFC 3339.
+	Date string `json:"date,omitempty"`
+}
+
+// ServerVersion is the version of a Kubernetes API server.
+type ServerVersion struct {
+	// GitVersion is the release, such as v1.31.1+k3s1.
+	GitVersion string `json:"gitVersion"`
+	// Distribution is k3s, rke2 or other.
+	Distribution string `json:"distribution"`
+}

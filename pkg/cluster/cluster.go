@@ -1,0 +1,64 @@
+// Package cluster reads from a cluster what a join token depends on: the CA
+// certificates that a joining node gets, the address that it dials, the
+// version, and the server nodes.
+package cluster
+
+import (
+	"context"
+	"strings"
+
+	"k8s.io/client-go/discovery"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+)
+
+// Cluster is the cluster of a kubeconfig context.
+type Cluster struct {
+	// Config is what the kubeconfig says: server, CA, credentials.
+	Config *rest.Config
+	// Client is a client for that server.
+	Client corev1client.CoreV1Interface
+}
+
+// Version is the version of an API server or of a node.
+type Version struct {
+	// GitVersion is the release, such as v1.31.1+k3s1.
+	GitVersion string
+}
+
+// Version asks the API server for its version, in one request.
+func (c *Cluster) Version(ctx context.Context) (Version, error) {
+	info, err := discovery.NewDiscoveryClient(c.Client.RESTClient()).ServerVersionWithContext(ctx)
+	if err != nil {
+		return Version{}, err
+	}
+	return Version{GitVersion: info.GitVersion}, nil
+}
+
+// Distribution reads the distribution from the build metadata of the version, in
+// which K3s and RKE2 put their names (K3s: scripts/version.sh).
+func (v Version) Distribution() supervisor.Distribution {
+	_, build, _ := strings.Cut(v.GitVersion, "+")
+	return distribution(build, "")
+}
+
+// distribution returns the distribution whose name and suffix s starts with.
+func distribution(s, suffix string) supervisor.Distribution {
+	for _, d := range []supervisor.Distribution{supervisor.K3s, supervisor.RKE2} {
+		if strings.HasPrefix(s, string(d)+suffix) {
+			return d
+		}
+	}
+	return supervisor.Other
+}
+
+// hintError is an error with advice for the user.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e *hintError) Hint() string  { return e.hint }
+func (e *hintError) Unwrap() error { return e.error }

@@ -1,0 +1,130 @@
+// Package generate is the verb generate: a token offline.
+package generate
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+const maxCount = 10_000
+
+// Options are those of generate.
+type Options struct {
+	cmdutil.Streams
+	Print *cmdutil.PrintFlags
+
+	Type   string
+	CAFile string
+	Count  int
+}
+
+// NewCommand returns the verb generate.
+func NewCommand(streams cmdutil.Streams) *cobra.Command {
+	o := &Options{Streams: streams}
+	o.Print = cmdutil.NewPrintFlags().WithText(printText)
+	cmd := &cobra.Command{
+		Use:                   "generate",
+		DisableFlagsInUseLine: true,
+		Short:                 "Generate a token offline",
+		Long: templates.LongDesc(`
+			Generate a random token and print it. No cluster is asked, and none knows the
+			token: give a bootstrap token to "create -", and the password of a server token
+			or agent token to a new server's --token or --agent-token.`),
+		Example: templates.Examples(`
+			# Generate a bootstrap token, ID.SECRET
+			kubectl k3s-token generate
+
+			# Generate the server token of a new cluster
+			kubectl k3s-token generate --type server
+
+			# Generate a token in secure format, for a CA that exists already
+			kubectl k3s-token generate --ca-file server-ca.crt`),
+		Args: cmdutil.NoArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			printer, err := o.Print.ToPrinter()
+			if err != nil {
+				return err
+			}
+			if err := o.Validate(cmd); err != nil {
+				return err
+			}
+			return o.Run(cmd.Context(), printer)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Type, "type", string(token.Bootstrap), "What the token is for: bootstrap, server.")
+	flags.IntVar(&o.Count, "count", 1, fmt.Sprintf("How many tokens to generate, at most %d.", maxCount))
+	flags.StringVar(&o.CAFile, "ca-file", "", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory), to print the token in secure format.")
+	o.Print.AddFlags(cmd)
+	cmdutil.CompleteValues(cmd, "type", string(token.Bootstrap), string(token.Server))
+	return cmd
+}
+
+// Validate refuses what cannot be generated.
+func (o *Options) Validate(cmd *cobra.Command) error {
+	switch {
+	case o.Type != string(token.Bootstrap) && o.Type != string(token.Server):
+		return fmt.Errorf("--type %q: must be bootstrap or server", o.Type)
+	case o.Count < 1 || o.Count > maxCount:
+		return fmt.Errorf("--count %d: must be between 1 and %d", o.Count, maxCount)
+	}
+	return cmdutil.RefuseEmpty(cmd, "ca-file")
+}
+
+// Run generates the tokens.
+func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
+	var caHash string
+	if o.CAFile != "" {
+		ca, err := cluster.ReadCAFile(o.CAFile)
+		if err != nil {
+			return fmt.Errorf("--ca-file: %w", err)
+		}
+		caHash = ca.Hash
+	}
+	list := &v1alpha1.GeneratedTokenList{Items: make([]v1alpha1.GeneratedToken, o.Count)}
+	for i := range list.Items {
+		t, err := o.generate()
+		if err != nil {
+			return err
+		}
+		t = t.WithCAHash(caHash)
+		list.Items[i] = v1alpha1.GeneratedToken{Type: o.Type, ID: t.ID, Token: t.Reveal(), CAHash: caHash}
+	}
+	if o.Count == 1 {
+		return o.Streams.Print(ctx, printer, &list.Items[0])
+	}
+	return o.Streams.Print(ctx, printer, list)
+}
+
+func (o *Options) generate() (token.Token, error) {
+	if o.Type == string(token.Server) {
+		return token.Token{User: token.UserServer, Secret: token.GeneratePassword()}, nil
+	}
+	return bootstrap.Generate()
+}
+
+func printText(obj runtime.Object, w io.Writer) error {
+	list, ok := obj.(*v1alpha1.GeneratedTokenList)
+	if !ok {
+		list = &v1alpha1.GeneratedTokenList{Items: []v1alpha1.GeneratedToken{*obj.(*v1alpha1.GeneratedToken)}}
+	}
+	for i := range list.Items {
+		if _, err := fmt.Fprintln(w, list.Items[i].Token); err != nil {
+			return err
+		}
+	}
+	return nil
+}

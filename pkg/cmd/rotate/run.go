@@ -1,0 +1,155 @@
+package rotate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+)
+
+const nextSteps = `server token rotated
+The servers accept the old token until they are restarted, and do not start with it any more. Next steps:
+  1. On every server, put the new token wherever the old one is: config.yaml, the unit of the service or its env file.
+  2. Restart %s, and wait until it is ready. Then restart the other servers, one at a time.
+  3. Do the same with the agents that joined with the server token.
+  4. Check all servers: verify --all-servers with the new token and --old-token-file.
+Keep the old token: snapshots from before cannot be restored without it.`
+
+// Run checks the servers, asks, and rotates the token. The new token is in the
+// file before the server is told, or printed as soon as the server may have it.
+func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
+	plan, err := o.Rotation.Preflight(ctx)
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	if err := o.rehearse(plan, printer); err != nil {
+		return err
+	}
+	for _, warning := range plan.Warnings {
+		o.Warnf("%s", warning)
+	}
+	o.Notef("server to tell: %s; servers checked: %d", plan.Server, len(o.Rotation.Servers))
+	if o.DryRun == cmdutil.DryRunServer {
+		o.Notef("server token not rotated%s", o.DryRun.Suffix())
+		return nil
+	}
+	if !o.Yes {
+		if err := o.Confirm(ctx, "rotate the server token?"); err != nil {
+			return err
+		}
+	}
+	return o.rotate(ctx, plan, printer)
+}
+
+// rehearse prints a sample, so that a template that does not fit, or leaves out
+// a token that nobody else has, is found before there is a token.
+func (o *Options) rehearse(plan *rotation.Plan, printer printers.ResourcePrinter) error {
+	var out bytes.Buffer
+	if err := printer.PrintObj(o.result(plan, supervisor.Rotation{Outcome: supervisor.Rotated}), &out); err != nil {
+		return err
+	}
+	if o.printsOnlyCopy() && !bytes.Contains(out.Bytes(), []byte(plan.Token.Secret.Reveal())) {
+		return cmdutil.WithHint(errors.New("the output leaves out the new token"), "add .token to it, or add --new-token-output FILE")
+	}
+	return nil
+}
+
+// printsOnlyCopy tells whether the new token is lost if it is not printed.
+func (o *Options) printsOnlyCopy() bool {
+	return o.OutputFile == "" && o.NewToken == "" && o.NewTokenFile == ""
+}
+
+// rotate tells the server, hands over the token, and then brings the record up
+// to date.
+func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer printers.ResourcePrinter) (err error) {
+	if o.OutputFile != "" {
+		if err := save(plan, o.OutputFile); err != nil {
+			return err
+		}
+	}
+	r := plan.Rotate(ctx)
+	if r.Outcome != supervisor.NotRotated {
+		err = o.handOver(ctx, plan, r, printer)
+	} else if o.OutputFile != "" {
+		err = os.Remove(o.OutputFile)
+	}
+	if err := plan.Finish(ctx, r.Outcome); err != nil {
+		o.Warnf("%v", err)
+	}
+	switch r.Outcome {
+	case supervisor.Rotated:
+		o.Notef(nextSteps, plan.Server)
+		return err
+	case supervisor.NotRotated:
+		return errors.Join(r.Err, errors.New("the server token was not rotated"), err)
+	}
+	unknown := errors.New("it is not known whether the server token was rotated")
+	return errors.Join(err, r.Err, cmdutil.WithHint(unknown, "keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
+}
+
+// handOver prints the result. A token that nobody else has is saved to a file if
+// it cannot be printed.
+func (o *Options) handOver(ctx context.Context, plan *rotation.Plan, r supervisor.Rotation, printer printers.ResourcePrinter) error {
+	err := o.Streams.Print(ctx, printer, o.result(plan, r))
+	if err == nil || !o.printsOnlyCopy() {
+		return err
+	}
+	err = fmt.Errorf("the result could not be written out: %v", err) //nolint:errorlint // a broken pipe is an error here
+	name := fmt.Sprintf("k3s-new-server-token-%d", time.Now().Unix())
+	if save(plan, name) != nil {
+		return cmdutil.WithHint(err, "the new token is in server/token of the data directory on %s", plan.Server)
+	}
+	return cmdutil.WithHint(err, "the new token was saved to %s", name)
+}
+
+// save writes the new token to a new file.
+func save(plan *rotation.Plan, name string) error {
+	file, err := cmdutil.CreateOutputFile("new-token-output", name)
+	if err != nil {
+		return err
+	}
+	defer file.Discard() //nolint:errcheck // an empty file may stay
+	return file.Write([]byte(plan.Token.Reveal() + "\n"))
+}
+
+// result returns what is printed. A token that is in a file is not.
+func (o *Options) result(plan *rotation.Plan, r supervisor.Rotation) *v1alpha1.TokenRotation {
+	result := &v1alpha1.TokenRotation{
+		Server:  plan.Server.String(),
+		Outcome: string(r.Outcome),
+		ErrorID: r.ErrorID,
+		CAHash:  plan.Token.CAHash,
+	}
+	for _, url := range o.Rotation.Servers {
+		result.Restart = append(result.Restart, url.String())
+	}
+	if o.OutputFile == "" {
+		result.Token = plan.Token.Reveal()
+	}
+	if r.Err != nil {
+		result.Reason = r.Err.Error()
+	}
+	return result
+}
+
+// printText prints the new token alone.
+func printText(obj runtime.Object, w io.Writer) error {
+	t := obj.(*v1alpha1.TokenRotation).Token
+	if t == "" {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, t)
+	return err
+}

@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// contextCluster is the cluster of the kubeconfig's context, which explains the
+// answers of its servers.
+type contextCluster struct {
+	ca      func(context.Context) (cluster.CA, error)
+	stored  func(context.Context, token.Token) (*bootstrap.Token, error)
+	records *rotation.Records // nil if there is no cluster
+}
+
+func newContextCluster(servers *cmdutil.Servers) contextCluster {
+	c := contextCluster{ca: servers.ContextCA}
+	if servers.Cluster == nil {
+		return c
+	}
+	store := bootstrap.NewStore(servers.Cluster.Client.Secrets(bootstrap.Namespace))
+	c.stored = func(ctx context.Context, t token.Token) (*bootstrap.Token, error) {
+		ref, err := bootstrap.ParseRef(t.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		return store.Get(ctx, ref)
+	}
+	c.records = rotation.NewRecords(servers.Cluster.Client.ConfigMaps(bootstrap.Namespace))
+	return c
+}
+
+// explainMismatch says which of token and server is the context's, if the two do
+// not belong together.
+func (c contextCluster) explainMismatch(ctx context.Context, err error) string {
+	var mismatch *supervisor.HashMismatchError
+	if !errors.As(err, &mismatch) {
+		return ""
+	}
+	ca, err := c.ca(ctx)
+	switch {
+	case err != nil:
+		return ""
+	case ca.Hash == mismatch.Server:
+		return "the server is the context's, so the token is another cluster's, or older than the CA"
+	case ca.Hash == mismatch.Token:
+		return "the token is the context's, and the server is not"
+	}
+	return ""
+}
+
+// settleRotation removes the record of a rotation once every server accepts the
+// new token and refuses the old one. If there is a record and not all do, it
+// says so.
+func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verification, c contextCluster) {
+	t := o.token.Type()
+	if c.records == nil || t == token.Bootstrap || t == token.Agent {
+		return
+	}
+	record, err := c.records.Get(ctx)
+	switch {
+	case err != nil:
+		o.Warnf("whether a rotation is unfinished is not known: %v", err)
+	case record == nil:
+	case o.oldToken == nil:
+		o.Warnf("%s is not known to be finished: add --old-token-file", record)
+	case slices.ContainsFunc(items, notRotated):
+		o.Warnf("%s is not finished: restart each server that does not accept the new token alone", record)
+	default:
+		if err := c.records.Remove(ctx, record); err != nil {
+			o.Warnf("%s is finished, but its record could not be removed: %v", record, err)
+			return
+		}
+		o.Notef("%s is finished; its record was removed (ConfigMap %s)", fmt.Sprint(record), rotation.RecordName)
+	}
+}
+
+// notRotated tells whether a server does not accept the new server token, or may
+// accept the old one.
+func notRotated(v v1alpha1.Verification) bool {
+	return !v.JoinsServers || v.OldToken != string(supervisor.Refused)
+}

@@ -1,0 +1,84 @@
+// Package version is the verb version: that of the plugin and of the server.
+package version
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+)
+
+// Options are those of version.
+type Options struct {
+	cmdutil.Streams
+	Print *cmdutil.PrintFlags
+
+	ClientOnly bool
+}
+
+// NewCommand returns the verb version for a build of the plugin.
+func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) *cobra.Command {
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
+	cmd := &cobra.Command{
+		Use:                   "version",
+		DisableFlagsInUseLine: true,
+		Short:                 "Print the versions of the plugin and the server",
+		Long: templates.LongDesc(`
+			Print the version of the plugin, and the version and distribution of the server
+			of the current context.`),
+		Example: templates.Examples(`
+			# Print both versions
+			kubectl k3s-token version
+
+			# Print the plugin's alone; no cluster is asked
+			kubectl k3s-token version --client`),
+		Args: cmdutil.NoArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			printer, err := o.Print.ToPrinter()
+			if err != nil {
+				return err
+			}
+			info := &v1alpha1.VersionInfo{Client: build}
+			var serverErr error
+			if !o.ClientOnly {
+				info.Server, serverErr = serverVersion(cmd.Context(), clients)
+			}
+			return errors.Join(o.Streams.Print(cmd.Context(), printer, info), serverErr)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().BoolVar(&o.ClientOnly, "client", false, "Print the plugin's version only; no cluster is asked.")
+	o.Print.AddFlags(cmd)
+	return cmd
+}
+
+func serverVersion(ctx context.Context, clients cmdutil.Clients) (*v1alpha1.ServerVersion, error) {
+	c, err := clients.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	var version cluster.Version
+	if version, err = c.Version(ctx); err != nil {
+		return nil, err
+	}
+	return &v1alpha1.ServerVersion{GitVersion: version.GitVersion, Distribution: string(version.Distribution())}, nil
+}
+
+func printText(obj runtime.Object, w io.Writer) error {
+	info := obj.(*v1alpha1.VersionInfo)
+	text := fmt.Sprintf("Client Version: %s\n", info.Client.Version)
+	if info.Server != nil {
+		text += fmt.Sprintf("Server Version: %s (%s)\n", printers.EscapeTerminal(info.Server.GitVersion), info.Server.Distribution)
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}

@@ -1,0 +1,154 @@
+package cmdutil
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	certutil "k8s.io/client-go/util/cert"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+)
+
+// Clients makes the clients of a command from kubectl's flags. It opens no
+// connection.
+type Clients struct {
+	flags   *genericclioptions.ConfigFlags
+	cluster func() (*cluster.Cluster, error)
+}
+
+// NewClients returns the clients for the flags. Warnings of the API server go to
+// the streams.
+func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
+	return Clients{flags: flags, cluster: sync.OnceValues(func() (*cluster.Cluster, error) {
+		if namespace := *flags.Namespace; namespace != "" && namespace != bootstrap.Namespace {
+			return nil, WithHint(fmt.Errorf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace), "leave --namespace out")
+		}
+		config, err := flags.ToRESTConfig()
+		if err != nil {
+			return nil, err
+		}
+		return newCluster(config, streams)
+	})}
+}
+
+func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) {
+	config.QPS = -1 // ForEach bounds how many requests are under way
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	config.WarningHandler = rest.NewWarningWriter(streams.ErrOut, rest.WarningWriterOptions{
+		Deduplicate: true, Color: printers.AllowsColorOutput(streams.ErrOut),
+	})
+	config.UserAgent = rest.DefaultKubernetesUserAgent()
+	roundTripper, err := rest.TransportFor(config)
+	if err != nil {
+		return nil, err
+	}
+	httpClient := &http.Client{Transport: transport{roundTripper}, Timeout: config.Timeout}
+	client, err := corev1client.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	return &cluster.Cluster{Config: config, Client: client}, nil
+}
+
+// transport is for what client-go does not look after.
+type transport struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper. It gives a request up when its context
+// ends, since client-go's login programs know no context. An answer that is not
+// from a Kubernetes API is an error.
+func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := Await(request.Context(), func() (*http.Response, error) { return t.next.RoundTrip(request) })
+	if err != nil || isKubernetes(response) {
+		return response, err
+	}
+	_ = response.Body.Close()
+	return nil, WithHint(fmt.Errorf("the answer (status %d) is not that of a Kubernetes API server", response.StatusCode),
+		"check the server in the kubeconfig, and any proxy in between")
+}
+
+// isKubernetes tells redirects, which would turn a DELETE into a GET, and the
+// pages of proxies. The typed client discards the answer to a delete request, so
+// that any object would look like a success.
+func isKubernetes(response *http.Response) bool {
+	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	isAPI := media == runtime.ContentTypeJSON || strings.HasPrefix(media, runtime.ContentTypeProtobuf)
+	switch {
+	case response.StatusCode >= http.StatusBadRequest:
+		return true
+	case response.StatusCode >= http.StatusMultipleChoices || !isAPI:
+		return false
+	case response.Request.Method != http.MethodDelete:
+		return true
+	}
+	body := bufio.NewReader(response.Body)
+	head, _ := body.Peek(len(`{"kind":`))
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, response.Body}
+	return bytes.HasPrefix(head, []byte("k8s\x00")) || string(head) == `{"kind":`
+}
+
+// Cluster returns the cluster of the kubeconfig's context.
+func (c Clients) Cluster() (*cluster.Cluster, error) { return c.cluster() }
+
+// Tokens returns the bootstrap tokens of the cluster.
+func (c Clients) Tokens() (*bootstrap.Store, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	return bootstrap.NewStore(cluster.Client.Secrets(bootstrap.Namespace)), nil
+}
+
+// ClusterName names the cluster for a question to the user: the context and the
+// server's address.
+func (c Clients) ClusterName() string {
+	name := *c.flags.Context
+	if raw, err := c.flags.ToRawKubeConfigLoader().RawConfig(); err == nil {
+		name = cmp.Or(name, raw.CurrentContext)
+	}
+	if cluster, err := c.Cluster(); err == nil {
+		name = fmt.Sprintf("%s (%s)", cmp.Or(name, "the cluster"), cluster.Config.Host)
+	}
+	return name
+}
+
+// HasConfig tells whether there is a kubeconfig, or a Pod's own configuration.
+func (c Clients) HasConfig() bool {
+	cluster, err := c.Cluster()
+	return err == nil && cluster.Config.Host != clientcmd.ClusterDefaults.Server
+}
+
+// ExplainLogin adds the reason to an error that says "Unauthorized" if the client
+// certificate of the kubeconfig has expired. Those of K3s last a year.
+func (c Clients) ExplainLogin(err error) error {
+	cluster, clusterErr := c.Cluster()
+	if !apierrors.IsUnauthorized(err) || clusterErr != nil || rest.LoadTLSFiles(cluster.Config) != nil {
+		return err
+	}
+	certificates, parseErr := certutil.ParseCertsPEM(cluster.Config.CertData)
+	if parseErr != nil || time.Now().Before(certificates[0].NotAfter) {
+		return err
+	}
+	expired := fmt.Errorf("the kubeconfig's client certificate expired on %s", certificates[0].NotAfter.Format(time.DateOnly))
+	return errors.Join(err, WithHint(expired, "restart K3s, which renews it, and copy k3s.yaml again"))
+}

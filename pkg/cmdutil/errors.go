@@ -1,0 +1,130 @@
+package cmdutil
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+)
+
+// rbacURL is the document that says which permissions each command needs.
+const rbacURL = "https://github.com/k3s-token/kubectl-k3s-token/blob/main/docs/rbac.yaml"
+
+// hinted is an error with advice.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Hint() string  { return h.hint }
+func (h hinted) Unwrap() error { return h.error }
+
+// WithHint returns err with advice, which ReportError prints on a line of its
+// own. Errors of other packages carry theirs in a method Hint() string.
+func WithHint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// ReportError writes err to w as kubectl does, and a line "hint: ..." if there
+// is something to do. Joined errors have a line each; none is said twice. Tokens
+// are hidden, since errors quote a value that is wrong for its flag.
+func ReportError(w io.Writer, err error) {
+	tokens := regexp.MustCompile(`K10\w*::[^\s"]+|\b[a-z0-9]{6}\.[a-z0-9]{16}\b`)
+	var lines []string
+	for _, err := range flatten(err) {
+		for _, line := range []string{message(err), hint(err)} {
+			if line != "" && !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	for _, line := range lines {
+		_ = printers.WriteEscaped(w, tokens.ReplaceAllString(line, "<token>")+"\n")
+	}
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, flatten(err)...)
+	}
+	return all
+}
+
+// message returns the line for err: kubectl's words for an error of the API and
+// of the connection to it (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util),
+// unless the command has put it into words of its own.
+func message(err error) string {
+	if hinted, ok := err.(hinted); ok { //nolint:errorlint // only the outermost error
+		err = hinted.error
+	}
+	var write *fs.PathError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "error: interrupted"
+	case errors.As(err, &write) && errors.Is(write, syscall.EPIPE):
+		return "" // the reader has seen enough, as in "list | head"
+	}
+	switch err := err.(type) { //nolint:errorlint // only the outermost error
+	case apierrors.APIStatus:
+		return statusMessage(err.Status())
+	case *url.Error:
+		return connectionMessage(err)
+	case *bootstrap.UncertainError: // the command names the tokens
+		return message(err.Err)
+	}
+	return "error: " + strings.TrimPrefix(err.Error(), "error: ")
+}
+
+func connectionMessage(err *url.Error) string {
+	server, parseErr := url.Parse(err.URL)
+	if parseErr == nil && utilnet.IsConnectionRefused(err) {
+		return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", server.Host)
+	}
+	return fmt.Sprintf("Unable to connect to the server: %v", err.Err)
+}
+
+func statusMessage(status metav1.Status) string {
+	switch status.Reason {
+	case metav1.StatusReasonUnauthorized:
+		return fmt.Sprintf("error: You must be logged in to the server (%s)", status.Message)
+	case "":
+		return "Error from server: " + status.Message
+	}
+	return fmt.Sprintf("Error from server (%s): %s", status.Reason, status.Message)
+}
+
+// hint returns the line with advice about err, or nothing.
+func hint(err error) string {
+	var advice interface{ Hint() string }
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &advice) && advice.Hint() != "":
+		return "hint: " + advice.Hint()
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), `is forbidden: User "`):
+		// A quota or an admission policy forbids in other words.
+		return "hint: the Role for each command is in " + rbacURL
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "hint: check this machine's clock; a server renews its certificates when it is restarted"
+	}
+	return ""
+}

@@ -1,0 +1,59 @@
+package cmdutil
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// OutputFile is a new file for a secret, readable by its owner alone. It comes
+// to be whole or not at all.
+type OutputFile struct {
+	file *os.File
+	kept bool
+}
+
+// CreateOutputFile creates the file that a flag names, so that what can go wrong
+// with it does so before there is a secret to write. It never takes a file that
+// exists. Call Discard when done.
+func CreateOutputFile(flag, name string) (*OutputFile, error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the file that the user names
+	if errors.Is(err, fs.ErrExist) {
+		return nil, WithHint(fmt.Errorf("--%s: %s exists", flag, name), "name a new file")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return &OutputFile{file: file}, nil
+}
+
+// Name returns the name of the file.
+func (f *OutputFile) Name() string { return f.file.Name() }
+
+// Write writes the content and makes sure that it is on the disk.
+func (f *OutputFile) Write(content []byte) error {
+	if _, err := f.file.Write(content); err != nil {
+		return err
+	}
+	if err := errors.Join(f.file.Sync(), f.file.Close()); err != nil {
+		return err
+	}
+	f.kept = true
+	return nil
+}
+
+// Discard removes the file unless it was written.
+func (f *OutputFile) Discard() error {
+	if f == nil || f.kept {
+		return nil
+	}
+	return f.Remove()
+}
+
+// Remove removes the file, also if it was written.
+func (f *OutputFile) Remove() error {
+	_ = f.file.Close() // Windows removes no open file
+	f.kept = true
+	return os.Remove(f.file.Name())
+}

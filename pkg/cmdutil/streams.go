@@ -1,0 +1,97 @@
+// Package cmdutil is what the verbs share: clients from kubectl's flags, output
+// and its tables, errors with hints, prompts, and the reading of tokens.
+package cmdutil
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/printers"
+)
+
+// Streams are the standard streams of a command. Out has the result alone.
+type Streams struct {
+	genericiooptions.IOStreams
+}
+
+// Warnf warns the user on stderr of something that is no failure.
+func (s Streams) Warnf(format string, args ...any) {
+	options := printers.WarningPrinterOptions{Color: printers.AllowsColorOutput(s.ErrOut)}
+	printers.NewWarningPrinter(s.ErrOut, options).Print(printers.EscapeTerminal(fmt.Sprintf(format, args...)))
+}
+
+// Notef tells the user something on stderr.
+func (s Streams) Notef(format string, args ...any) {
+	_ = printers.WriteEscaped(s.ErrOut, fmt.Sprintf(format, args...)+"\n")
+}
+
+// Print writes obj to stdout in one piece, so that a template that fails leaves
+// nothing half printed. A reader that does not read is given up after an
+// interrupt. The error is that of the printer or the write.
+func (s Streams) Print(ctx context.Context, printer printers.ResourcePrinter, obj runtime.Object) error {
+	var out bytes.Buffer
+	if err := printer.PrintObj(obj, &out); err != nil {
+		return err
+	}
+	return s.Write(ctx, out.Bytes())
+}
+
+// Write writes a result to stdout, as Print does. Text on a terminal is escaped.
+func (s Streams) Write(ctx context.Context, result []byte) error {
+	if printers.IsTerminal(s.Out) {
+		result = []byte(printers.EscapeTerminal(string(result)))
+	}
+	ctx, cancel := Finish(ctx)
+	defer cancel()
+	_, err := Await(ctx, func() (int, error) { return s.Out.Write(result) })
+	return err
+}
+
+// CanAsk tells whether there is a terminal to ask the user on.
+func (s Streams) CanAsk() bool {
+	return printers.IsTerminal(s.In) && printers.IsTerminal(s.ErrOut)
+}
+
+// Confirm asks the user for a yes, such as "delete all 3 tokens?", and returns
+// an error for any other answer, or if there is no terminal to ask on.
+func (s Streams) Confirm(ctx context.Context, question string) error {
+	if !s.CanAsk() {
+		return WithHint(errors.New("confirmation needed, but there is no terminal to ask on"), "add --yes to %s", strings.TrimSuffix(question, "?"))
+	}
+	_ = printers.WriteEscaped(s.ErrOut, "Do you want to "+question+" [y/N] ")
+	answer, err := Await(ctx, func() (string, error) { return bufio.NewReader(s.In).ReadString('\n') })
+	if ctx.Err() != nil {
+		s.Notef("")
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("not confirmed: nothing was changed")
+}
+
+// AskSecret reads a line from the terminal without showing it.
+func (s Streams) AskSecret(ctx context.Context, prompt string) (string, error) {
+	in, ok := s.In.(*os.File)
+	if !ok {
+		return "", errors.New("standard input is no terminal")
+	}
+	state, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return "", err
+	}
+	defer term.Restore(int(in.Fd()), state) //nolint:errcheck // nothing is left to be done about it
+	_ = printers.WriteEscaped(s.ErrOut, prompt)
+	line, err := Await(ctx, func() ([]byte, error) { return term.ReadPassword(int(in.Fd())) })
+	s.Notef("")
+	return string(line), err
+}

@@ -1,0 +1,127 @@
+package cmdutil_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+)
+
+const (
+	secret = "0123456789abcdef"
+	secure = "K10000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f::abcdef." + secret
+)
+
+func newStreams(stdin string) (streams cmdutil.Streams, out, errOut *bytes.Buffer) {
+	ioStreams, in, out, errOut := genericiooptions.NewTestIOStreams()
+	in.WriteString(stdin)
+	return cmdutil.Streams{IOStreams: ioStreams}, out, errOut
+}
+
+// report returns what the user sees of an error.
+func report(err error) string {
+	var out bytes.Buffer
+	if err != nil {
+		cmdutil.ReportError(&out, err)
+	}
+	return out.String()
+}
+
+// has fails the test if the text lacks one of the parts.
+func has(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("lacks %q:\n%s", part, text)
+		}
+	}
+}
+
+func TestAnInterruptEndsTheWaitForWhatNeverEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		wait  func(context.Context, cmdutil.Streams) error
+		grace time.Duration
+	}{
+		"a token on stdin": {func(ctx context.Context, s cmdutil.Streams) error { _, err := s.ReadToken(ctx, "-"); return err }, 0},
+		"tokens on stdin": {func(ctx context.Context, s cmdutil.Streams) error {
+			_, err := s.ReadRefs(ctx, []string{"-"})
+			return err
+		}, 0},
+		"a blocked stdout": {func(ctx context.Context, s cmdutil.Streams) error { return s.Write(ctx, []byte("result")) }, cmdutil.Grace},
+		"a write under way": {func(ctx context.Context, _ cmdutil.Streams) error {
+			ctx, cancel := cmdutil.Finish(ctx)
+			defer cancel()
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}, cmdutil.Grace},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, w := io.Pipe()
+			defer r.CloseWithError(errors.New("over"))
+			streams, _, _ := newStreams("")
+			streams.In, streams.Out = r, w
+			ctx, interrupt := context.WithCancel(t.Context())
+			time.AfterFunc(time.Hour, interrupt)
+			start := time.Now()
+			err := test.wait(ctx, streams)
+			if took := time.Since(start); report(err) != "error: interrupted\n" || took != time.Hour+test.grace {
+				t.Errorf("%s: got error %v after %v", name, err, took)
+			}
+		})
+	}
+}
+
+func TestNotesCannotSteerATerminal(t *testing.T) {
+	t.Parallel()
+	streams, _, errOut := newStreams("")
+	streams.Warnf("%s", "red\x1b[31m")
+	streams.Notef("%s", "back\r")
+	has(t, errOut.String(), "Warning: red^[[31m", "\nback\\r\n")
+}
+
+func TestATokenIsReadAsEditorsWriteIt(t *testing.T) {
+	t.Parallel()
+	for content, says := range map[string]string{
+		secure: "", secure + "\n": "", "\ufeff" + secure + "\r\n": "", " " + secure + " \n\n": "", " \n": "is empty, expected a token",
+		secure + "\n" + secure: "has several lines", strings.Repeat(secret, 4<<20/16+1): "more than 4194304 bytes",
+	} {
+		name := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		streams, _, _ := newStreams(content)
+		fromStdin, err := streams.ReadToken(t.Context(), "-")
+		fromFile, fileErr := cmdutil.ReadTokenFile(t.Context(), name)
+		has(t, report(err), says)
+		has(t, report(fileErr), says)
+		if good := says == ""; good != (fromStdin == secure) || good != (fromFile == secure) {
+			t.Errorf("%.99q: got errors %v and %v", content, err, fileErr)
+		}
+	}
+	_, err := cmdutil.ReadTokenFile(t.Context(), "-")
+	has(t, report(err), `hint: give "-" as the TOKEN`)
+}
+
+func TestReferencesComeFromArgumentsAndStandardInput(t *testing.T) {
+	t.Parallel()
+	streams, _, _ := newStreams("\nbootstrap-token-ghijkl\r\n\n  secret/odd \n")
+	refs, err := streams.ReadRefs(t.Context(), []string{"abcdef." + secret, "-"})
+	if err != nil || len(refs) != 3 || refs[0].Secret != secret || refs[1].String() != "ghijkl" || refs[2].String() != "secret/odd" {
+		t.Errorf("got %v, %v", refs, err)
+	}
+	streams, _, _ = newStreams("abcdef\n\nhunter2hunter2")
+	refs, err = streams.ReadRefs(t.Context(), []string{"abcdef", "-"})
+	if got := report(err); refs != nil || !strings.HasPrefix(got, "error: line 3 of standard input: not a bootstrap token\nhint: use a token id") {
+		t.Errorf("got %v, %v", refs, got)
+	}
+}

@@ -1,0 +1,135 @@
+package cmdutil
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// newTable returns the table for one of the kinds.
+func newTable(obj runtime.Object, now time.Time) (*metav1.Table, error) {
+	switch obj := obj.(type) {
+	case *v1alpha1.BootstrapToken:
+		return bootstrapTokenTable([]v1alpha1.BootstrapToken{*obj}, now), nil
+	case *v1alpha1.BootstrapTokenList:
+		return bootstrapTokenTable(obj.Items, now), nil
+	case *v1alpha1.Verification:
+		return verificationTable([]v1alpha1.Verification{*obj}), nil
+	case *v1alpha1.VerificationList:
+		return verificationTable(obj.Items), nil
+	}
+	return nil, fmt.Errorf("%T has no table", obj)
+}
+
+// columns returns column definitions; names behind "wide" are for -o wide.
+func columns(names ...string) []metav1.TableColumnDefinition {
+	var definitions []metav1.TableColumnDefinition
+	priority := int32(0)
+	for _, name := range names {
+		if name == "wide" {
+			priority = 1
+			continue
+		}
+		definitions = append(definitions, metav1.TableColumnDefinition{Name: name, Type: "string", Priority: priority})
+	}
+	return definitions
+}
+
+func bootstrapTokenTable(tokens []v1alpha1.BootstrapToken, now time.Time) *metav1.Table {
+	table := &metav1.Table{ColumnDefinitions: columns("Token", "TTL", "Expires", "Status", "Description", "wide", "Usages", "Extra Groups", "Age")}
+	for i := range tokens {
+		t := &tokens[i]
+		ttl, expires := Lifetime(t, now)
+		status := t.Status
+		if t.Problem != "" {
+			status += ": " + t.Problem
+		}
+		age := "<unknown>"
+		if !t.CreationTimestamp.IsZero() {
+			age = duration.HumanDuration(now.Sub(t.CreationTimestamp.Time))
+		}
+		table.Rows = append(table.Rows, metav1.TableRow{
+			Cells: []any{
+				t.ID, ttl, expires, status, orNone(t.Description),
+				orNone(strings.Join(t.Usages, ",")), orNone(strings.Join(t.Groups, ",")), age,
+			},
+			Object: runtime.RawExtension{Object: t}, // for the labels
+		})
+	}
+	return table
+}
+
+// Lifetime returns how long a token has to live, and when it ends.
+func Lifetime(t *v1alpha1.BootstrapToken, now time.Time) (ttl, expires string) {
+	switch {
+	case t.Expires == nil && t.Status == "Invalid":
+		return "<invalid>", "<invalid>"
+	case t.Expires == nil:
+		return "<forever>", "<never>"
+	case t.Expires.After(now):
+		ttl = duration.ShortHumanDuration(t.Expires.Sub(now))
+	default:
+		ttl = "<expired>"
+	}
+	return ttl, t.Expires.UTC().Format(time.RFC3339)
+}
+
+func orNone(text string) string { return cmp.Or(text, "<none>") }
+
+func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
+	names := []string{"Server", "Result", "CA Hash", "Detail"}
+	old := slices.ContainsFunc(verifications, func(v v1alpha1.Verification) bool { return v.OldToken != "" })
+	if old {
+		names = []string{"Server", "Result", "Old Token", "CA Hash", "Detail"}
+	}
+	table := &metav1.Table{ColumnDefinitions: columns(names...)}
+	for i := range verifications {
+		v := &verifications[i]
+		cells := []any{v.Server, v.Verdict}
+		if old {
+			cells = append(cells, orNone(v.OldToken))
+		}
+		detail := cmp.Or(v.Hint, v.Reason)
+		if v.Hint != "" && v.Reason != "" && v.Verdict == "not sent" {
+			detail = v.Reason + "; " + v.Hint
+		}
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: append(cells, caHashResult(v), detail)})
+	}
+	return table
+}
+
+// caHashResult says what became of step 3, the comparison of the CA hashes.
+func caHashResult(v *v1alpha1.Verification) string {
+	for _, step := range v.Steps {
+		switch {
+		case step.Number != 3:
+		case step.Status == "passed":
+			return "matches"
+		case step.Status == "failed" && v.Token.CAHash != "":
+			return "differs"
+		default:
+			return "unverified"
+		}
+	}
+	return "unknown"
+}
+
+// TokenKind names a type of token for people.
+func TokenKind(t token.Type) string {
+	switch t {
+	case token.Bootstrap, token.Server, token.Agent:
+		return string(t) + " token"
+	case token.Password:
+		return "password of a server token or an agent token"
+	}
+	return ""
+}

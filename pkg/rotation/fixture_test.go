@@ -1,0 +1,202 @@
+package rotation_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+const (
+	hash      = "d2ec0c9a903722dc12c1dc90129d792f8094e6f5a2a7e2ea0902fbee68442260" // of single.pem
+	otherHash = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+	current   = "0d5e2f7a91c3b4e860d5e2f7a91c3b4e"
+	strong    = "x7Kq2mVf9ZtLw4Rb"
+	longAgo   = "2020-01-31T12:00:00Z"
+)
+
+var (
+	errDenied  = errors.New("denied")
+	accepted   = supervisor.Answer{Verdict: supervisor.Accepted}
+	configMaps = corev1.SchemeGroupVersion.WithResource("configmaps")
+)
+
+// server is a K3s server that has proved who it is.
+type server struct {
+	hash, remote string
+	proxied      bool
+	finding      supervisor.Finding
+	rotate       func(ctx context.Context) supervisor.Rotation
+	told         []string // the new tokens
+}
+
+func (s *server) CAHash() string { return s.hash }
+func (s *server) Remote() string { return s.remote }
+func (s *server) Proxied() bool  { return s.proxied }
+func (s *server) Close()         {}
+
+func (s *server) Probe(context.Context, token.Token) (supervisor.Finding, error) {
+	return s.finding, nil
+}
+
+func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) supervisor.Rotation {
+	s.told = append(s.told, next.Reveal())
+	return s.rotate(ctx)
+}
+
+func ends(outcome supervisor.Outcome) func(context.Context) supervisor.Rotation {
+	return func(context.Context) supervisor.Rotation { return supervisor.Rotation{Outcome: outcome} }
+}
+
+// site is a cluster of K3s servers, its API, and the options of a rotation that
+// passes the preflight.
+type site struct {
+	rotation.Options
+	api     *fake.Clientset
+	records *rotation.Records
+	servers []*server
+	version int
+}
+
+// newSite returns a cluster of servers. Its nodes have the servers' addresses,
+// unless others are given.
+func newSite(t *testing.T, servers int, nodes ...string) *site {
+	t.Helper()
+	bundle, err := os.ReadFile("../token/testdata/single.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{}
+	var addresses []string
+	for i := range servers {
+		address := "10.0.0." + strconv.Itoa(i+1)
+		addresses = append(addresses, address)
+		url, _ := supervisor.ParseURL("https://" + address + ":6443")
+		s.Servers = append(s.Servers, url)
+		s.servers = append(s.servers, &server{hash: hash, remote: address + ":6443", finding: supervisor.Finding{Agents: accepted, Servers: accepted}, rotate: ends(supervisor.Rotated)})
+	}
+	objects := []runtime.Object{&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"},
+		Data:       map[string]string{"ca.crt": string(bundle)},
+	}}
+	if nodes == nil {
+		nodes = addresses
+	}
+	for _, address := range nodes {
+		objects = append(objects, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: address, Labels: map[string]string{"node-role.kubernetes.io/control-plane": "true"}},
+			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}},
+		})
+	}
+	s.api = fake.NewClientset(objects...)
+	s.api.PrependReactor("*", "configmaps", s.react)
+	urls := slices.Clone(s.Servers)
+	s.Current = token.Token{CAHash: hash, User: token.UserServer, Secret: current}
+	s.New = token.Token{User: token.UserServer, Secret: strong}
+	s.Open = func(_ context.Context, url supervisor.URL, t token.Token) (rotation.Session, error) {
+		server := s.servers[slices.Index(urls, url)]
+		if t.CAHash != "" && t.CAHash != server.hash {
+			return nil, &supervisor.HashMismatchError{}
+		}
+		return server, nil
+	}
+	s.Cluster = &cluster.Cluster{Config: &rest.Config{}, Client: s.api.CoreV1()}
+	s.records = rotation.NewRecords(s.api.CoreV1().ConfigMaps("kube-system"))
+	return s
+}
+
+// react adds what client-go's fake lacks: resource versions, preconditions, dry
+// runs.
+func (s *site) react(action clienttesting.Action) (bool, runtime.Object, error) {
+	var written *corev1.ConfigMap
+	var seen string
+	var dryRun bool
+	switch action := action.(type) {
+	case clienttesting.CreateActionImpl:
+		written, dryRun = action.Object.(*corev1.ConfigMap), action.CreateOptions.DryRun != nil
+	case clienttesting.UpdateActionImpl:
+		written, dryRun = action.Object.(*corev1.ConfigMap), action.UpdateOptions.DryRun != nil
+		seen = written.ResourceVersion
+	case clienttesting.DeleteActionImpl:
+		seen = *action.DeleteOptions.Preconditions.ResourceVersion
+	default:
+		return false, nil, nil
+	}
+	if stored := s.record(); stored != nil && stored.ResourceVersion != seen {
+		return true, nil, apierrors.NewConflict(configMaps.GroupResource(), rotation.RecordName, nil)
+	}
+	if written != nil {
+		s.version++
+		written.ResourceVersion = strconv.Itoa(s.version)
+	}
+	return dryRun, written, nil
+}
+
+// refuse has the API refuse requests for an object. A reactor that was added
+// later comes first.
+func (s *site) refuse(verb, resource, name string) {
+	s.api.PrependReactor(verb, resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
+		get, ok := action.(clienttesting.GetAction)
+		return !ok || get.GetName() == name, nil, errDenied
+	})
+}
+
+// record is the ConfigMap, or nil if there is none.
+func (s *site) record() *corev1.ConfigMap {
+	stored, err := s.api.Tracker().Get(configMaps, "kube-system", rotation.RecordName)
+	if err != nil {
+		return nil
+	}
+	return stored.(*corev1.ConfigMap)
+}
+
+// state is what the record says; empty if there is none.
+func (s *site) state() string {
+	if record := s.record(); record != nil {
+		return record.Data["state"]
+	}
+	return ""
+}
+
+// preflight returns a plan that has passed.
+func (s *site) preflight(t *testing.T) *rotation.Plan {
+	t.Helper()
+	plan, err := s.Preflight(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// leave puts the record of another rotation into the cluster.
+func (s *site) leave(t *testing.T, state, server string) {
+	t.Helper()
+	if err := s.records.Save(t.Context(), &rotation.Record{State: state, Server: server, Started: longAgo}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantError fails the test unless err has the text, and its hint the advice.
+func wantError(t *testing.T, err error, text, advice string) {
+	t.Helper()
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), text) || !strings.Contains(hinted.Hint(), advice) {
+		t.Errorf("got %v (%v), want %q and the hint %q", err, hinted, text, advice)
+	}
+}

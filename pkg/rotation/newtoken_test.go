@@ -1,0 +1,87 @@
+package rotation_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+const (
+	bootstrapToken = "abcdef.0123456789abcdef"
+	secure         = "K10" + hash + "::server:"
+)
+
+func newToken(s string, allowUnsafe bool) (token.Token, error) {
+	return rotation.NewToken(s, token.Token{Secret: current}, allowUnsafe)
+}
+
+func TestGoodNewTokensAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{strong, secure + strong, "a1b2c3d4e5f60718293a4b5c6d7e8f90", "correct-horse-battery-staple", "aZ0._~+=-aZ0._~+=-"} {
+		got, err := newToken(s, false)
+		if err != nil || got.Secret.Reveal() != strings.TrimPrefix(s, secure) || got.Type() != token.Server || (got.CAHash != "") != (s == secure+strong) {
+			t.Errorf("%s: got another password, or %v", s, err)
+		}
+	}
+	if got, err := newToken("", false); err != nil || got.Type() != token.Server || len(got.Secret) != 32 || got.Secret == current {
+		t.Errorf("generated: got %s, %v", got, err)
+	}
+}
+
+func TestNewTokensThatK3sDoesNotSurviveAreAlwaysRefused(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		bootstrapToken, secure + bootstrapToken, "K10" + hash + "::" + bootstrapToken, "K10::" + bootstrapToken,
+		"K10", "K10" + strong, secure, secure + secure + strong, "K10" + hash[:63] + "::server:" + strong,
+		"K10" + hash + "::node:" + strong, "K10" + hash + ":::" + strong,
+		strong + " x", strong + "\n", "\t" + strong, strong + "\x00", "\x1b" + strong, strong + "\x7f",
+		strong + "ü", strong + "\xff", strong + "\u00a0", current, secure + current,
+	} {
+		got, err := newToken(s, true)
+		wantError(t, err, "the new token", "")
+		if got != (token.Token{}) || len(s) > 3 && strings.Contains(err.Error(), s) {
+			t.Errorf("%q is returned, or in the error", s)
+		}
+	}
+}
+
+func TestNewTokensThatBreakFilesOrAreShortNeedAFlag(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		strong[:15], "q", "-" + strong, "=" + strong,
+		strong + `"`, strong + "'", strong + "$", strong + "#", strong + "%", strong + ":", strong + "/", strong + `\`,
+		"83920174658203917465", "8392017465820391e5", "8392_0174_6582_0391", "8392017465820.391", "2024-10-15-83920174",
+		"0o1234567012345670", "0x8f392a17b658203c", "0b10110111011010101",
+	} {
+		_, err := newToken(s, false)
+		wantError(t, err, "the new token", "--allow-unsafe-token")
+		if got, err := newToken(s, true); err != nil || got.Secret.Reveal() != s {
+			t.Errorf("%s, allowed: got another password, or %v", s, err)
+		}
+	}
+}
+
+func TestOnlyAServerTokenIsRotated(t *testing.T) {
+	t.Parallel()
+	for _, current := range []token.Token{{ID: "abcdef", Secret: strong}, {User: token.UserNode, Secret: strong}} {
+		_, err := rotation.NewToken("", current, false)
+		wantError(t, err, "the current token is of type", "give the server token")
+	}
+}
+
+func FuzzNewToken(f *testing.F) {
+	for _, s := range []string{"", strong, bootstrapToken, "K10", secure + strong, secure + bootstrapToken, "1e9"} {
+		f.Add(s, true)
+	}
+	f.Fuzz(func(t *testing.T, s string, allowUnsafe bool) {
+		next, err := newToken(s, allowUnsafe)
+		if err != nil {
+			return
+		}
+		if again, err := token.Parse(secure + next.Secret.Reveal()); err != nil || again.Secret != next.Secret || again.Type() != token.Server {
+			t.Errorf("K3s reads it as another token: %v", err)
+		}
+	})
+}

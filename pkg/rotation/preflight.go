@@ -1,0 +1,232 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+const noContext = "there is no kubeconfig context of this cluster, so no record of the rotation is kept: make sure that an earlier one is finished"
+
+// Session is a K3s server that has proved who it is: a *supervisor.Session.
+type Session interface {
+	CAHash() string
+	Remote() string
+	Proxied() bool
+	Probe(ctx context.Context, t token.Token) (supervisor.Finding, error)
+	Rotate(ctx context.Context, current token.Token, next token.Secret) supervisor.Rotation
+	Close()
+}
+
+// Options say what to rotate, and how.
+type Options struct {
+	// Servers are the servers of the cluster: the first is told the new token,
+	// the others are asked before.
+	Servers []supervisor.URL
+	// Current is the server token, and New is what NewToken returns for it.
+	Current, New token.Token
+	// Force goes on if a record is in the way or cannot be kept, and if the
+	// server may be a load balancer.
+	Force bool
+
+	// Open connects to the server that a token is for, without credentials.
+	Open func(ctx context.Context, server supervisor.URL, t token.Token) (Session, error)
+	// Cluster is that of the kubeconfig's context, or nil if there is none.
+	Cluster *cluster.Cluster
+}
+
+// Plan is a rotation that has passed the preflight.
+type Plan struct {
+	// Server is the server that is told the new token.
+	Server supervisor.URL
+	// Token is the new server token, in secure format.
+	Token token.Token
+	// Warnings are for the user to read before the rotation begins.
+	Warnings []string
+
+	options  *Options
+	session  Session
+	records  *Records // nil if no record is kept
+	previous *Record  // of an earlier rotation
+	record   *Record  // of this one, once it is written
+}
+
+// Preflight checks all that can be checked before a server is told. It changes
+// nothing. Close the plan after use.
+func (o *Options) Preflight(ctx context.Context) (*Plan, error) {
+	session, err := o.Open(ctx, o.Servers[0], o.Current)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Server: o.Servers[0], Token: o.New.WithCAHash(session.CAHash()), options: o, session: session}
+	for _, check := range []func(context.Context) error{p.checkTokens, p.checkRecord, p.checkNodes} {
+		if err := check(ctx); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Close closes the connection to the server.
+func (p *Plan) Close() { p.session.Close() }
+
+func (p *Plan) warnf(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+// unlessForced returns the error, or makes it a warning if the user insists.
+func (p *Plan) unlessForced(err error) error {
+	if !p.options.Force {
+		return err
+	}
+	p.warnf("%v", err)
+	return nil
+}
+
+// checkTokens compares the new token with the cluster's CA, and asks all servers
+// whether the current one is the server token. One that does not accept it shows
+// that an earlier rotation is not finished.
+func (p *Plan) checkTokens(ctx context.Context) error {
+	if hash := p.options.New.CAHash; hash != "" && hash != p.session.CAHash() {
+		return newError("the new token has the CA hash of another cluster", hintPassword)
+	}
+	errs := make([]error, len(p.options.Servers))
+	var running sync.WaitGroup
+	for i, url := range p.options.Servers {
+		running.Go(func() {
+			if err := p.checkServer(ctx, url); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", url, err)
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *Plan) checkServer(ctx context.Context, url supervisor.URL) error {
+	session, current := p.session, p.options.Current.WithCAHash(p.session.CAHash())
+	if url != p.Server {
+		other, err := p.options.Open(ctx, url, current)
+		if err != nil {
+			return err
+		}
+		defer other.Close()
+		session = other
+	}
+	finding, err := session.Probe(ctx, current)
+	if err != nil || finding.JoinsServers() {
+		return err
+	}
+	// The agent token is good for agents, and cannot be rotated.
+	return &supervisor.NotAcceptedError{Finding: supervisor.Finding{Servers: finding.Servers}, Type: token.Server}
+}
+
+// checkRecord looks for the record of an earlier rotation in the context's
+// cluster, and finds out whether one of this rotation may be written.
+func (p *Plan) checkRecord(ctx context.Context) error {
+	c := p.options.Cluster
+	if c == nil {
+		p.warnf(noContext)
+		return nil
+	}
+	ca, err := c.CA(ctx)
+	if err != nil {
+		return p.withoutRecord(err)
+	}
+	if ca.Hash != p.Token.CAHash {
+		p.warnf(noContext)
+		return nil
+	}
+	records := NewRecords(c.Client.ConfigMaps(metav1.NamespaceSystem))
+	if p.previous, err = records.Get(ctx); err != nil {
+		return p.withoutRecord(err)
+	}
+	if err := records.Save(ctx, p.newRecord(), metav1.DryRunAll); errors.Is(err, errOther) {
+		return err
+	} else if err != nil {
+		return p.withoutRecord(err)
+	}
+	p.records = records
+	return p.checkPrevious()
+}
+
+// withoutRecord goes on without a record if the user insists.
+func (p *Plan) withoutRecord(err error) error {
+	err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
+	return p.unlessForced(&hintError{err, "make ConfigMap " + RecordName + " writable, or add --force to rotate without this record"})
+}
+
+// newRecord returns a record of this rotation, in place of an earlier one.
+func (p *Plan) newRecord() *Record {
+	r := &Record{State: started, Server: p.Server.String(), Started: time.Now().UTC().Format(time.RFC3339)}
+	if p.previous != nil {
+		r.meta = p.previous.meta
+	}
+	return r
+}
+
+// checkPrevious decides whether an earlier rotation is in the way. One whose
+// outcome is unknown may be repeated through the same server: that server takes
+// the old token until it is restarted.
+func (p *Plan) checkPrevious() error {
+	switch r := p.previous; {
+	case r == nil:
+		return nil
+	case r.State == string(supervisor.Unknown) && r.Server == p.Server.String():
+		p.warnf("the outcome of %s is not known; this one replaces it, through the same server", r)
+		return nil
+	default:
+		return p.unlessForced(newError(r.String()+" is not finished", "restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
+	}
+}
+
+// checkNodes makes sure that one server of several is told, and not a load
+// balancer: behind that a repeated request can reach another server, which
+// does damage.
+func (p *Plan) checkNodes(ctx context.Context) error {
+	if p.records == nil {
+		return nil // the context is another cluster, or does not answer
+	}
+	nodes, err := p.options.Cluster.ServerNodes(ctx)
+	if err != nil {
+		p.warnf("the nodes cannot be listed: make sure that %s is one server, and no load balancer", p.Server)
+		return nil
+	}
+	if checked := len(p.options.Servers); checked < len(nodes) {
+		p.warnf("%d of the cluster's %d servers are not checked: add --all-servers", len(nodes)-checked, len(nodes))
+	}
+	if len(nodes) < 2 || p.isOneOf(nodes) {
+		return nil
+	}
+	text := fmt.Sprintf("%s is none of the cluster's %d servers", p.Server, len(nodes))
+	return p.unlessForced(newError(text, "name one of them with --server, or add --force if it leads to one server only"))
+}
+
+// isOneOf reports whether all connections lead to one of the nodes, or into a
+// tunnel that starts on this machine. Behind a proxy only the server's own
+// address counts, since the connections end at the proxy.
+func (p *Plan) isOneOf(nodes []corev1.Node) bool {
+	hosts := []string{p.Server.Host()}
+	if !p.session.Proxied() {
+		remote, _, _ := net.SplitHostPort(p.session.Remote())
+		if net.ParseIP(remote).IsLoopback() {
+			return true
+		}
+		hosts = append(hosts, remote)
+	}
+	return slices.ContainsFunc(nodes, func(node corev1.Node) bool {
+		return slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool { return slices.Contains(hosts, a.Address) })
+	})
+}

@@ -1,0 +1,97 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+const (
+	// RecordName is the name of the ConfigMap in kube-system that is the record.
+	RecordName = "k3s-token-rotation"
+
+	about = "The K3s server token is being rotated. This record holds no secret. Restart every server with the new token, " +
+		"then run kubectl k3s-token verify --all-servers with --old-token-file: it removes the record."
+
+	// started is the state of a rotation whose outcome was not written yet, or
+	// never.
+	started = "started"
+)
+
+// Record is the record of a rotation. It is in the cluster from before the
+// request until every server accepts the new token and refuses the old one.
+type Record struct {
+	// State is "started", or a supervisor.Outcome.
+	State string
+	// Server is the URL of the server that is told.
+	Server string
+	// Started is when the record was made, in RFC 3339.
+	Started string
+
+	meta metav1.ObjectMeta // as it was seen in the cluster; zero if it was not
+}
+
+// String names the rotation, for errors and warnings. What it says may be
+// anybody's text.
+func (r *Record) String() string {
+	return fmt.Sprintf("the rotation through %s of %s", r.Server, r.Started)
+}
+
+// Records keeps the record of a rotation in a cluster, at most one at a time.
+type Records struct {
+	client corev1client.ConfigMapInterface
+}
+
+// NewRecords returns the records of a cluster, by a client for kube-system.
+func NewRecords(client corev1client.ConfigMapInterface) *Records { return &Records{client} }
+
+// Get returns the record, or nil if there is none.
+func (s *Records) Get(ctx context.Context) (*Record, error) {
+	configMap, err := s.client.Get(ctx, RecordName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	data := configMap.Data
+	return &Record{data["state"], data["server"], data["started"], configMap.ObjectMeta}, nil
+}
+
+// errOther says that the record is not the one that was seen.
+var errOther = newError("another rotation has begun or ended meanwhile", "wait for it, then try again")
+
+// Save creates the record, or updates the one that Get or Save has seen. It
+// fails if there is another one by now, so that of two rotations at once only
+// one begins. With metav1.DryRunAll nothing is written.
+func (s *Records) Save(ctx context.Context, r *Record, dryRun ...string) error {
+	configMap := &corev1.ConfigMap{ObjectMeta: r.meta, Data: map[string]string{
+		"about": about, "state": r.State, "server": r.Server, "started": r.Started,
+	}}
+	configMap.Name = RecordName
+	var err error
+	if r.meta.Name == "" {
+		configMap, err = s.client.Create(ctx, configMap, metav1.CreateOptions{DryRun: dryRun})
+	} else {
+		configMap, err = s.client.Update(ctx, configMap, metav1.UpdateOptions{DryRun: dryRun})
+	}
+	switch {
+	case apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):
+		return errOther
+	case err != nil:
+		return err
+	}
+	r.meta = configMap.ObjectMeta
+	return nil
+}
+
+// Remove deletes the record. It fails if there is another one by now.
+func (s *Records) Remove(ctx context.Context, r *Record) error {
+	return s.client.Delete(ctx, RecordName, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &r.meta.UID, ResourceVersion: &r.meta.ResourceVersion},
+	})
+}

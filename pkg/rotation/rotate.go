@@ -1,0 +1,73 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+)
+
+// grace is how long a write that is under way may go on after an interrupt. A
+// server answers in a fraction of a second.
+const grace = 5 * time.Second
+
+// withGrace returns a context that ends grace after ctx does.
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return writing, cancel
+}
+
+// Rotate writes the record and tells the server the new token. If ctx ends
+// before the request is sent, nothing is rotated. If it ends after that, Rotate
+// waits a few seconds for the answer.
+//
+// The server may have the new token unless the outcome is
+// supervisor.NotRotated: the caller hands it to the user. Then, whatever the
+// outcome is, it calls Finish.
+func (p *Plan) Rotate(ctx context.Context) supervisor.Rotation {
+	writing, cancel := withGrace(ctx)
+	defer cancel()
+	var err error
+	if p.records != nil {
+		record := p.newRecord()
+		if err = p.records.Save(writing, record); err == nil {
+			p.record = record
+		}
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return supervisor.Rotation{Outcome: supervisor.NotRotated, Err: fmt.Errorf("ConfigMap kube-system/%s: %w", RecordName, err)}
+	}
+	return p.session.Rotate(writing, p.options.Current, p.Token.Secret)
+}
+
+// Finish writes the outcome into the record, or takes the record back if the
+// token was not rotated. It comes to its end although ctx ends.
+func (p *Plan) Finish(ctx context.Context, outcome supervisor.Outcome) error {
+	if p.record == nil {
+		return nil
+	}
+	writing, cancel := withGrace(ctx)
+	defer cancel()
+	r := *p.record
+	var err error
+	switch {
+	case outcome == supervisor.NotRotated && p.previous == nil:
+		err = p.records.Remove(writing, &r)
+	case outcome == supervisor.NotRotated:
+		r = *p.previous
+		r.meta = p.record.meta
+		err = p.records.Save(writing, &r)
+	default:
+		r.State = string(outcome)
+		err = p.records.Save(writing, &r)
+	}
+	if err != nil {
+		return fmt.Errorf("ConfigMap kube-system/%s does not tell the outcome: %w", RecordName, err)
+	}
+	return nil
+}

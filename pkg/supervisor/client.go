@@ -1,0 +1,152 @@
+package supervisor
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/transport"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// maxBytes bounds the header and the body of a response. A CA bundle of ten
+// certificates has less than 20 KiB, every other body less than one.
+const maxBytes = 64 << 10
+
+// pinnedDialer makes every connection to the address that the first one
+// reached. A name may stand for several servers, and a rotation that is
+// repeated on another server damages the cluster.
+type pinnedDialer struct {
+	net.Dialer
+	pinned atomic.Value // string
+}
+
+func (d *pinnedDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.DialContext(ctx, network, cmp.Or(d.remote(), address))
+	if err == nil {
+		d.pinned.CompareAndSwap(nil, conn.RemoteAddr().String())
+	}
+	return conn, err
+}
+
+// remote returns the pinned address, or "".
+func (d *pinnedDialer) remote() string {
+	address, _ := d.pinned.Load().(string)
+	return address
+}
+
+// client sends requests to one server.
+type client struct {
+	http.Client
+	server  URL
+	backoff wait.Backoff
+}
+
+// newClient returns a client with bounds for a hostile server. It logs requests
+// as client-go does, without credentials and bodies.
+func (s *Session) newClient(opts Options, config *tls.Config) *client {
+	config.MinVersion = tls.VersionTLS12
+	rt := transport.DebugWrappers(&http.Transport{
+		Proxy:                  http.ProxyURL(s.proxy),
+		OnProxyConnectResponse: checkProxyResponse,
+		DialContext:            s.dialer.DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    opts.Timeout,
+		MaxResponseHeaderBytes: maxBytes,
+		DisableCompression:     true,
+	})
+	return &client{server: s.server, backoff: opts.Backoff, Client: http.Client{
+		Transport:     transport.NewUserAgentRoundTripper(opts.UserAgent, rt),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       opts.Timeout,
+	}}
+}
+
+func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return newError(fmt.Sprintf("the proxy refuses to connect (status %d)", resp.StatusCode), checkProxy)
+	}
+	return nil
+}
+
+// authorization returns the header for a token. The user name is that of its role,
+// and none for a bootstrap token.
+func authorization(user string, t token.Token) string {
+	if t.ID != "" {
+		return "Bearer " + t.WithCAHash("").Reveal()
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+t.Secret.Reveal()))
+}
+
+// response is the server's answer. The status is 0 if there was none.
+type response struct {
+	status      int
+	body        []byte
+	certificate *x509.Certificate
+}
+
+// message returns the message of a metav1.Status. It must not be printed,
+// because a server may answer with what it was sent.
+func (r response) message() string {
+	var status metav1.Status
+	if json.Unmarshal(r.body, &status) != nil || status.Kind != "Status" {
+		return ""
+	}
+	return status.Message
+}
+
+// do sends a request once, without credentials if authorization is empty. An error
+// with a status says that the body of the response cannot be used.
+func (c *client) do(ctx context.Context, method, path, authorization string, body []byte) (response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.server.String()+path, bytes.NewReader(body))
+	if err != nil {
+		return response{}, err
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return response{}, explain(ctx, c.server, err)
+	}
+	defer resp.Body.Close()
+	r := response{status: resp.StatusCode, certificate: resp.TLS.PeerCertificates[0]}
+	if r.body, err = io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxBytes)); err != nil {
+		err = explain(ctx, c.server, err)
+	}
+	return r, err
+}
+
+// get sends a GET, and again while the server is busy (429) or starting (503).
+func (c *client) get(ctx context.Context, path, authorization string) (r response, err error) {
+	waitErr := wait.ExponentialBackoffWithContext(ctx, c.backoff, func(ctx context.Context) (bool, error) {
+		r, err = c.do(ctx, http.MethodGet, path, authorization, nil)
+		return err != nil || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable, nil
+	})
+	if waitErr != nil && ctx.Err() != nil {
+		return r, explain(ctx, c.server, ctx.Err())
+	}
+	return r, err
+}
+
+// cacerts downloads the CA bundle.
+func (c *client) cacerts(ctx context.Context) (response, error) {
+	r, err := c.get(ctx, "/cacerts", "")
+	if err == nil && r.status != http.StatusOK {
+		err = newError(fmt.Sprintf("/cacerts answers with status %d", r.status), checkPort)
+	}
+	return r, err
+}
