@@ -86,7 +86,6 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
-		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args:                       refuseUnknown,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE:          func(*cobra.Command, []string) error { return setVerbosity(verbosity) },
@@ -120,10 +119,11 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 		}},
 		{Message: "Settings and Information:", Commands: []*cobra.Command{
 			version.NewCommand(clients, streams, build),
-			completion.NewCommand(streams),
 		}},
 	}
 	groups.Add(root)
+	last := &groups[len(groups)-1]
+	last.Commands = append(last.Commands, completion.AddCommand(root, streams))
 	templates.ActsAsRootCommand(root, []string{"options", "help"}, groups...)
 	root.AddCommand(newOptionsCommand())
 	root.SetFlagErrorFunc(explainFlag)

@@ -185,10 +185,9 @@ func TestScripts(t *testing.T) { runScripts(t, "script", borrowServer) }
 // of a folder share one.
 func TestScriptsOnOtherServers(t *testing.T) {
 	for folder, options := range map[string]k3stest.Options{
-		"script-rke2":       {Program: "rke2"},
-		"script-customca":   {CustomCA: true},
-		"script-agenttoken": {AgentToken: "e2e-agent-token-0123456789"},
-		"script-rotate":     {Token: firstPassword},
+		"script-rke2":     {Program: "rke2"},
+		"script-customca": {CustomCA: true, AgentToken: "e2e-agent-token-0123456789"},
+		"script-rotate":   {Token: firstPassword},
 	} {
 		t.Run(strings.TrimPrefix(folder, "script-"), func(t *testing.T) {
 			t.Parallel()

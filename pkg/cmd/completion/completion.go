@@ -1,10 +1,8 @@
-// Package completion is the verb completion: what makes TAB complete commands,
-// flags and token ids.
+// Package completion is the verb completion: cobra's scripts for shells, and the
+// program that completes the plugin below kubectl.
 package completion
 
 import (
-	"bytes"
-	"errors"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -47,53 +45,32 @@ func ShimFor(goos string) (name, content string) {
 	return Shim, unixShim
 }
 
-// NewCommand returns the verb completion.
-func NewCommand(streams cmdutil.Streams) *cobra.Command {
-	return &cobra.Command{
-		Use:                   "completion [bash|zsh|fish|powershell]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Print what makes TAB complete commands, flags and token ids",
-		Long: templates.LongDesc(`
-			Without an argument, print the small program that kubectl (1.26 or later) calls
-			to complete what is typed after "kubectl k3s-token". It belongs into a folder of
-			your PATH, under the name ` + Shim + ` (on Windows
-			` + Shim + `.cmd). kubectl's own completion must be set
-			up in your shell. A link of that name to the plugin's binary does as well.
+// AddCommand adds cobra's completion command to the root, and has it print the
+// program for kubectl if no shell is named. It returns the command.
+func AddCommand(root *cobra.Command, streams cmdutil.Streams) *cobra.Command {
+	root.InitDefaultCompletionCmd()
+	cmd, _, _ := root.Find([]string{"completion"})
+	cmd.Short = "Print shell completion"
+	cmd.Long = templates.LongDesc(`
+		Without an argument, print the small program that kubectl (1.26 or later) calls
+		to complete what is typed after "kubectl k3s-token". It belongs in a folder of
+		your PATH, under the name ` + Shim + ` (on Windows
+		` + Shim + `.cmd). kubectl's own completion must be set
+		up in your shell. A link of that name to the plugin's binary works too.
 
-			With the name of a shell, print a completion script for the plugin's binary,
-			kubectl-k3s_token, for those who call it without kubectl.`),
-		Example: templates.Examples(`
-			# Set up completion for "kubectl k3s-token"
-			kubectl k3s-token completion > ~/.local/bin/` + Shim + `
-			chmod +x ~/.local/bin/` + Shim + `
+		With the name of a shell, print a completion script for the plugin's binary,
+		kubectl-k3s_token, for those who call it without kubectl.`)
+	cmd.Example = templates.Examples(`
+		# Set up completion for "kubectl k3s-token"
+		kubectl k3s-token completion > ~/.local/bin/` + Shim + `
+		chmod +x ~/.local/bin/` + Shim + `
 
-			# Set up completion for the bare binary, in this bash
-			source <(kubectl k3s-token completion bash)`),
-		Args:      cobra.MaximumNArgs(1),
-		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var script bytes.Buffer
-			if len(args) == 0 {
-				_, content := ShimFor(runtime.GOOS)
-				script.WriteString(content)
-			} else if err := generate(cmd.Root(), args[0], &script); err != nil {
-				return err
-			}
-			return streams.Write(cmd.Context(), script.Bytes())
-		},
+		# Set up completion for the bare binary, in this bash
+		source <(kubectl k3s-token completion bash)`)
+	cmd.Args = cmdutil.NoArguments
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		_, content := ShimFor(runtime.GOOS)
+		return streams.Write(cmd.Context(), []byte(content))
 	}
-}
-
-func generate(root *cobra.Command, shell string, script *bytes.Buffer) error {
-	switch shell {
-	case "bash":
-		return root.GenBashCompletionV2(script, true)
-	case "zsh":
-		return root.GenZshCompletion(script)
-	case "fish":
-		return root.GenFishCompletion(script, true)
-	case "powershell":
-		return root.GenPowerShellCompletionWithDesc(script)
-	}
-	return errors.New("unknown shell: must be bash, zsh, fish or powershell")
+	return cmd
 }

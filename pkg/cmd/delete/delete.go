@@ -63,6 +63,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			# Delete the tokens with a label
 			kubectl k3s-token delete -l rack=7
 
+			# Delete the tokens in a file, one a line
+			kubectl k3s-token delete --ignore-not-found - < tokens.txt
+
 			# Delete every token without a question
 			kubectl k3s-token delete --all --yes`),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +90,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	flags.BoolVar(&o.Expired, "expired", false, "Delete the tokens that have expired.")
 	flags.BoolVar(&o.All, "all", false, "Delete all bootstrap tokens.")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "Do not ask before --all.")
-	flags.BoolVar(&o.IgnoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete. It is always so for tokens that are not named.`)
+	flags.BoolVar(&o.IgnoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete, as --selector, --expired and --all always do.`)
 	flags.StringVarP(&o.Output, "output", "o", "", "Output mode. Use \"-o name\" for shorter output (resource/name).")
 	o.DryRun.AddFlags(cmd)
 	cmdutil.CompleteValues(cmd, "output", "name")

@@ -45,16 +45,16 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		DisableFlagsInUseLine: true,
 		Short:                 "Change the expiry of bootstrap tokens",
 		Long: templates.LongDesc(`
-			Give bootstrap tokens another expiry, later or earlier than the one they have.
-			--ttl counts from now; --ttl 0 makes a token that never expires.
+			Change when bootstrap tokens expire, to later or earlier. --ttl counts from now;
+			--ttl 0 makes a token that never expires.
 
 			A TOKEN is an id, ID.SECRET, a whole K10 token, the name of a token's Secret,
 			or secret/NAME; "-" reads them from standard input, one a line.`),
 		Example: templates.Examples(`
-			# One more day from now
+			# Let a token live for 24 hours from now
 			kubectl k3s-token extend abcdef --ttl 24h
 
-			# Until the end of the shift
+			# Let a token expire at a given time
 			kubectl k3s-token extend abcdef --expires-at 2030-01-31T18:00:00Z`),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, err := o.Print.ToPrinter()

@@ -40,8 +40,8 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 		Short:                 "Generate a token offline",
 		Long: templates.LongDesc(`
 			Generate a random token and print it. No cluster is asked, and none knows the
-			token: give a bootstrap token to "create -", and the password of a server token
-			or agent token to a new server's --token or --agent-token.`),
+			token. Give a bootstrap token to "create -". Give the password of a server token
+			to --token or --agent-token of a new server.`),
 		Example: templates.Examples(`
 			# Generate a bootstrap token, ID.SECRET
 			kubectl k3s-token generate
@@ -65,7 +65,7 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Type, "type", string(token.Bootstrap), "What the token is for: bootstrap, server.")
+	flags.StringVar(&o.Type, "type", string(token.Bootstrap), "Type of the token: bootstrap or server.")
 	flags.IntVar(&o.Count, "count", 1, fmt.Sprintf("How many tokens to generate, at most %d.", maxCount))
 	flags.StringVar(&o.CAFile, "ca-file", "", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory), to print the token in secure format.")
 	o.Print.AddFlags(cmd)

@@ -35,8 +35,8 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Short:                 "Describe a token offline, without its secret",
 		Long: templates.LongDesc(`
-			Describe a token: its format, type, id and CA hash, and what is malformed. No
-			cluster is asked, and the secret is never shown.
+			Describe a token: its format, type, id and CA hash, and the part that is
+			malformed. No cluster is asked, and the secret is never shown.
 
 			Others on this machine can read command lines, so prefer "-" or --token-file to
 			a TOKEN argument.`),

@@ -10,6 +10,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -19,7 +20,7 @@ import (
 type Options struct {
 	cmdutil.Streams
 	Print *cmdutil.PrintFlags
-	cmdutil.ServerFlags
+	target.Flags
 	DryRun cmdutil.DryRun
 
 	NewToken     string
@@ -102,7 +103,7 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.NewTokenFile, "new-token-file", "", "File with the new server token.")
 	flags.StringVar(&o.OutputFile, "new-token-output", "", "Write the new token to this new file before a server is told, instead of printing it afterwards. Only its owner can read it.")
 	flags.BoolVar(&o.AllowUnsafe, "allow-unsafe-token", false, "Take a new token that is short, or has characters that break env files, YAML or systemd units.")
-	flags.BoolVar(&o.Rotation.Force, "force", false, "Go on in spite of the record of another rotation, without a record, or through what may be a load balancer.")
+	flags.BoolVar(&o.Rotation.Force, "force", false, "Rotate despite an unfinished rotation, without a record, or through a possible load balancer.")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "Do not ask for confirmation.")
 	o.DryRun.AddFlags(cmd)
 	flags.Lookup("dry-run").Usage = `Must be "none", "server", or "client". If client strategy, only check the tokens. If server strategy, ask the servers too, without changing anything.`
@@ -113,10 +114,10 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 
 // Complete reads the two tokens. It asks for the current one on a terminal.
 func (o *Options) Complete(ctx context.Context) error {
-	current, err := o.ServerFlags.ReadToken(ctx, o.Streams, nil)
-	if errors.Is(err, cmdutil.ErrNoToken) && o.CanAsk() {
+	current, err := o.Flags.ReadToken(ctx, o.Streams, nil)
+	if errors.Is(err, target.ErrNoToken) && o.CanAsk() {
 		if o.Token, err = o.AskSecret(ctx, "Current server token: "); err == nil {
-			current, err = o.ServerFlags.ReadToken(ctx, o.Streams, nil)
+			current, err = o.Flags.ReadToken(ctx, o.Streams, nil)
 		}
 	}
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -23,7 +23,7 @@ type contextCluster struct {
 	records *rotation.Records // nil if there is no cluster
 }
 
-func newContextCluster(servers *cmdutil.Servers) contextCluster {
+func newContextCluster(servers *target.Servers) contextCluster {
 	c := contextCluster{ca: servers.ContextCA}
 	if servers.Cluster == nil {
 		return c

@@ -15,6 +15,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -30,7 +31,7 @@ type Servers interface {
 type Options struct {
 	cmdutil.Streams
 	Print *cmdutil.PrintFlags
-	cmdutil.ServerFlags
+	target.Flags
 
 	OldTokenFile string
 
@@ -50,10 +51,10 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		DisableFlagsInUseLine: true,
 		Short:                 "Check whether a node can join with a token",
 		Long: templates.LongDesc(`
-			Try a token on a K3s server as a joining node does, without joining: download
-			the server's CA bundle, hash it, compare the hash with the token's, validate the
-			server's certificate, and only then send the credentials. Nothing changes on the
-			server or in the cluster.
+			Try a token on a K3s server as a joining node does, without joining. It takes
+			five steps: download the server's CA bundle, hash it, compare the hash with the
+			token's, validate the server's certificate, send the credentials. Nothing
+			changes on the server.
 
 			The credentials go to no server that has not proved to be the token's. A token
 			without a CA hash is tried if the server has the CA of the kubeconfig's context;
@@ -107,7 +108,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 
 // Complete reads the tokens.
 func (o *Options) Complete(ctx context.Context, args []string) (err error) {
-	if o.token, err = o.ServerFlags.ReadToken(ctx, o.Streams, args); err != nil || o.OldTokenFile == "" {
+	if o.token, err = o.Flags.ReadToken(ctx, o.Streams, args); err != nil || o.OldTokenFile == "" {
 		return err
 	}
 	text, err := cmdutil.ReadTokenFile(ctx, o.OldTokenFile)

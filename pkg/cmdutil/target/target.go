@@ -1,4 +1,6 @@
-package cmdutil
+// Package target is which K3s servers verify and rotate talk to, with which
+// token, and how far they trust a server.
+package target
 
 import (
 	"context"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -29,12 +32,12 @@ const (
 )
 
 // ErrNoToken says that no token was given in any of the ways.
-var ErrNoToken = WithHint(errors.New("no token given"), `give a TOKEN, "-" to read standard input, --token-file or %s`, envToken)
+var ErrNoToken = cmdutil.WithHint(errors.New("no token given"), `give a TOKEN, "-" to read standard input, --token-file or %s`, envToken)
 
-// ServerFlags are the flags of verify and rotate: which servers, which token,
+// Flags are the flags of verify and rotate: which servers, which token,
 // and how far to trust a server. --server and --token are those of "k3s token
 // rotate", and not kubectl's flags of these names.
-type ServerFlags struct {
+type Flags struct {
 	URLs        []string
 	AllServers  bool
 	Token       string
@@ -44,20 +47,20 @@ type ServerFlags struct {
 
 // AddFlags adds the flags. which is the token that they take, such as "the token
 // to verify".
-func (f *ServerFlags) AddFlags(cmd *cobra.Command, which string) {
+func (f *Flags) AddFlags(cmd *cobra.Command, which string) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.URLs, "server", "s", nil, "K3s server, such as https://k3s.example.com:6443; may be repeated. (default "+envURL+", or the context's server)")
-	flags.BoolVar(&f.AllServers, "all-servers", false, "All servers of the context's cluster, by the internal addresses of their nodes.")
-	flags.StringVarP(&f.Token, "token", "t", "", `TOKEN as a flag: `+which+`, or "-" to read standard input. (default `+envToken+`)`)
+	flags.BoolVar(&f.AllServers, "all-servers", false, "Ask all servers of the context's cluster, by the internal addresses of their nodes.")
+	flags.StringVarP(&f.Token, "token", "t", "", `The token itself: `+which+`, or "-" to read standard input. (default `+envToken+`)`)
 	flags.StringVar(&f.TokenFile, "token-file", "", "File with "+which+".")
 	flags.BoolVar(&f.TrustServer, "insecure-trust-server", false, "Send a token without a CA hash to a server that nothing identifies, as a joining node would.")
-	CompleteValues(cmd, "server")
-	CompleteValues(cmd, "token")
+	cmdutil.CompleteValues(cmd, "server")
+	cmdutil.CompleteValues(cmd, "token")
 }
 
 // ReadToken returns the token that is given as an argument, with --token, in
 // --token-file or else in K3S_TOKEN, or ErrNoToken.
-func (f *ServerFlags) ReadToken(ctx context.Context, streams Streams, args []string) (token.Token, error) {
+func (f *Flags) ReadToken(ctx context.Context, streams cmdutil.Streams, args []string) (token.Token, error) {
 	given := slices.Clone(args)
 	if f.Token != "" {
 		given = append(given, f.Token)
@@ -70,9 +73,9 @@ func (f *ServerFlags) ReadToken(ctx context.Context, streams Streams, args []str
 	case len(given) == 1:
 		text, err = streams.ReadToken(ctx, given[0])
 	case f.TokenFile != "":
-		text, err = ReadTokenFile(ctx, f.TokenFile)
+		text, err = cmdutil.ReadTokenFile(ctx, f.TokenFile)
 	case os.Getenv(envToken) != "":
-		text, err = oneToken(os.Getenv(envToken), envToken)
+		text, err = streams.ReadToken(ctx, os.Getenv(envToken))
 	default:
 		err = ErrNoToken
 	}
@@ -94,13 +97,13 @@ type Servers struct {
 	// Cluster is nil if there is no usable kubeconfig.
 	Cluster *cluster.Cluster
 
-	flags      *ServerFlags
+	flags      *Flags
 	clusterErr error
 }
 
 // Servers checks the flags. It opens no connection. A kubeconfig that cannot be
 // used is an error only once it is needed.
-func (f *ServerFlags) Servers(clients Clients) (*Servers, error) {
+func (f *Flags) Servers(clients cmdutil.Clients) (*Servers, error) {
 	s := &Servers{flags: f, clusterErr: errors.New("there is no kubeconfig context")}
 	given, source := f.URLs, "--server"
 	if url := os.Getenv(envURL); len(given) == 0 && url != "" {
@@ -130,7 +133,7 @@ func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 		return s.Named, nil
 	}
 	if s.Cluster == nil {
-		return nil, WithHint(s.clusterErr, "name the servers with --server")
+		return nil, cmdutil.WithHint(s.clusterErr, "name the servers with --server")
 	}
 	if !s.flags.AllServers {
 		url, err := s.Cluster.SupervisorURL(ctx)
