@@ -102,6 +102,17 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 	root.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "Number for the log level verbosity. Levels above 7, which log secrets, act as 7.")
 	clients := cmdutil.NewClients(configFlags, streams)
 
+	groups := addVerbs(root, clients, streams, build)
+	templates.ActsAsRootCommand(root, []string{"options", "help"}, groups...)
+	root.AddCommand(newOptionsCommand())
+	root.SetFlagErrorFunc(explainFlag)
+	showPluginName(root)
+	return root, clients
+}
+
+// addVerbs adds the verbs to the root command, and returns their groups in its
+// help.
+func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) templates.CommandGroups {
 	groups := templates.CommandGroups{
 		{Message: "Bootstrap Tokens in the Cluster:", Commands: []*cobra.Command{
 			create.NewCommand(clients, streams),
@@ -124,11 +135,7 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 	groups.Add(root)
 	last := &groups[len(groups)-1]
 	last.Commands = append(last.Commands, completion.AddCommand(root, streams))
-	templates.ActsAsRootCommand(root, []string{"options", "help"}, groups...)
-	root.AddCommand(newOptionsCommand())
-	root.SetFlagErrorFunc(explainFlag)
-	showPluginName(root)
-	return root, clients
+	return groups
 }
 
 // showPluginName has usage texts name the plugin as the user calls it. kubectl's

@@ -60,11 +60,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			without a CA hash is tried if the server has the CA of the kubeconfig's context;
 			on any other server it needs --insecure-trust-server.
 
-			Each of several servers has a row. The command succeeds only if all of them
-			accept the token. After a rotation of the server token, --all-servers with the
-			new token and --old-token-file shows which servers were not restarted. Once all
-			accept the new token and refuse the old one, the record of the rotation is
-			removed.
+			The command succeeds only if all servers accept the token. After a rotation of
+			the server token, --old-token-file shows which of them were not restarted. Once
+			all accept the new token alone, the record of the rotation is removed.
 
 			--server and --token are those of "k3s token rotate", not kubectl's. Others on
 			this machine can read command lines, so prefer "-", --token-file or K3S_TOKEN.`),
