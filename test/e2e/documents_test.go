@@ -28,6 +28,7 @@ var exampleServers = regexp.MustCompile(`https://(k3s\.example\.com|10\.0\.0\.\d
 // TestExamples runs each example of each command's help on a server with the
 // token, the files and the folders that the examples name.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	verbs := regexp.MustCompile(`(?m)^  ([a-z]+) {2,}`)
 	help, err := exec.CommandContext(t.Context(), plugin, "--help").Output()
 	if err != nil {
@@ -99,6 +100,9 @@ func runExamples(t *testing.T, server *k3stest.Server, examples []string) {
 				writeFile(t, shell.dir, "node-token", before+"\n")
 				writeFile(t, shell.dir, "new-token", now+"\n")
 			}
+			if strings.Contains(example, "< tokens.txt") {
+				writeFile(t, shell.dir, "tokens.txt", "abcdef.0123456789abcdef\n")
+			}
 			shell.run(t, example)
 		})
 	}
@@ -109,6 +113,7 @@ func runExamples(t *testing.T, server *k3stest.Server, examples []string) {
 // in one folder for each document. Blocks marked otherwise ("console", "text")
 // are not run: they need another machine, or show output.
 func TestDocuments(t *testing.T) {
+	t.Parallel()
 	for name, text := range documents(t, "README.md", "docs/*.md", "docs/tasks/*.md") {
 		blocks := codeBlocks(text)
 		if len(blocks) == 0 {

@@ -170,6 +170,7 @@ type spoiler func(w http.ResponseWriter, r *http.Request, forward http.Handler)
 // TestLostAnswers has something between the plugin and the cluster spoil each
 // request that writes, before or after the cluster has carried it out.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	abort := func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 	status := func(code int) spoiler {
 		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(code) }

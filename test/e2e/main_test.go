@@ -179,11 +179,15 @@ func deleteTokens(t *testing.T, server *k3stest.Server) {
 }
 
 // TestScripts runs the scripts for a server as K3s sets it up by default.
-func TestScripts(t *testing.T) { runScripts(t, "script", borrowServer) }
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	runScripts(t, "script", borrowServer)
+}
 
 // TestScriptsOnOtherServers runs the scripts for other kinds of servers. Those
 // of a folder share one.
 func TestScriptsOnOtherServers(t *testing.T) {
+	t.Parallel()
 	for folder, options := range map[string]k3stest.Options{
 		"script-rke2":     {Program: "rke2"},
 		"script-customca": {CustomCA: true, AgentToken: "e2e-agent-token-0123456789"},
