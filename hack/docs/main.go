@@ -107,6 +107,9 @@ func newRoot(escaper *strings.Replacer) *cobra.Command {
 		c.Long = escaper.Replace(outdent(c.Long))
 		c.Example = outdent(c.Example)
 		c.Hidden = c.Name() == "options" // it prints what is on the root's page
+		if c != root {
+			c.RemoveCommand(c.Commands()...) // cobra's completion has one for each shell
+		}
 	}
 	return root
 }

@@ -108,7 +108,7 @@ func TestTokensOffline(t *testing.T) {
 		"completion bash":       "(?s).{1000,}",
 		"completion powershell": "(?s).{1000,}",
 		"options":               "(?s).*--as-group=.*--request-timeout=.*",
-		"list --help":           "(?s).*kubectl k3s-token list -o wide.*Usage:\n  kubectl k3s-token list .*",
+		"list --help":           "(?s).*kubectl k3s-token list -l rack=7.*Usage:\n  kubectl k3s-token list .*",
 		"":                      "(?s).*Bootstrap Tokens in the Cluster:\n  create .*",
 	} {
 		stdout, stderr, err := run(t.Context(), nil, strings.Fields(line)...)

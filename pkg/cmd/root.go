@@ -38,33 +38,27 @@ const (
 	name   = "kubectl k3s-token"
 	binary = "kubectl-k3s_token"
 
-	// maxVerbosity is the highest level of client-go's log that holds no bodies,
-	// in which the secrets of tokens are.
+	// maxVerbosity is the highest level of client-go's log without bodies.
 	maxVerbosity = 7
 )
 
 // Run runs the command line args, args[0] being the name of the program, and
 // reports its error to the streams, which it also returns.
 func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams, build v1alpha1.ClientVersion) error {
-	root, clients := newCommand(streams, build)
+	root := NewCommand(streams, build)
 	root.SetArgs(args[1:])
 	if called := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); called == completion.Shim {
 		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, args[1:]...))
 	}
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		cmdutil.ReportError(streams.ErrOut, clients.ExplainLogin(err))
+		cmdutil.ReportError(streams.ErrOut, err)
 	}
 	return err
 }
 
 // NewCommand returns the root command.
-func NewCommand(streams genericiooptions.IOStreams, build v1alpha1.ClientVersion) *cobra.Command {
-	root, _ := newCommand(streams, build)
-	return root
-}
-
-func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersion) (*cobra.Command, cmdutil.Clients) {
+func NewCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersion) *cobra.Command {
 	var verbosity int
 	root := &cobra.Command{
 		Use:         binary,
@@ -76,9 +70,6 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 		Example: templates.Examples(`
 			# Create a token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h
-
-			# List the tokens, soonest expiry first
-			kubectl k3s-token list
 
 			# Take a token back
 			kubectl k3s-token delete abcdef`),
@@ -107,11 +98,10 @@ func newCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 	root.AddCommand(newOptionsCommand())
 	root.SetFlagErrorFunc(explainFlag)
 	showPluginName(root)
-	return root, clients
+	return root
 }
 
-// addVerbs adds the verbs to the root command, and returns their groups in its
-// help.
+// addVerbs adds the verbs to the root command, and returns their groups.
 func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) templates.CommandGroups {
 	groups := templates.CommandGroups{
 		{Message: "Bootstrap Tokens in the Cluster:", Commands: []*cobra.Command{
@@ -131,6 +121,14 @@ func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Stre
 		{Message: "Settings and Information:", Commands: []*cobra.Command{
 			version.NewCommand(clients, streams, build),
 		}},
+	}
+	for _, group := range groups {
+		for _, cmd := range group.Commands {
+			cmd.DisableFlagsInUseLine = true
+			if cmd.ValidArgsFunction == nil {
+				cmd.ValidArgsFunction = cobra.NoFileCompletions
+			}
+		}
 	}
 	groups.Add(root)
 	last := &groups[len(groups)-1]
@@ -157,11 +155,14 @@ func showPluginName(root *cobra.Command) {
 	})
 }
 
-// setVerbosity sets the level of client-go's log, which is 0 by itself.
+// setVerbosity sets the level of client-go's log. At level 0 there is none: what
+// client-go logs then is an error that the command reports too.
 func setVerbosity(verbosity int) error {
 	if verbosity <= 0 {
+		klog.SetLogger(klog.New(nil))
 		return nil
 	}
+	klog.ClearLogger()
 	var flags flag.FlagSet
 	klog.InitFlags(&flags)
 	return flags.Set("v", strconv.Itoa(min(verbosity, maxVerbosity)))
@@ -174,13 +175,12 @@ func refuseUnknown(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-		return cmdutil.WithHint(fmt.Errorf("unknown command %q for %q", args[0], name), "did you mean %s?", strings.Join(similar, " or "))
+		return cmdutil.WithHint(fmt.Errorf("unknown command %q for %q", args[0], name), "did you mean %s?", similar[0])
 	}
 	return cmdutil.WithHint(fmt.Errorf("unknown command for %q", name), "run: %s --help", name)
 }
 
-// explainFlag keeps the error about an unknown flag from repeating a secret that
-// begins with a dash.
+// explainFlag hides an unknown shorthand, which may be a secret after a dash.
 func explainFlag(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {

@@ -180,7 +180,7 @@ func TestSelectorsAndNames(t *testing.T) {
 	a.wants(t, "list -l rack=8", "", "No bootstrap tokens found.\n")
 	a.wants(t, "list --expired -o wide", "", "No bootstrap tokens found.\n")
 	a.wants(t, "extend -l rack=7 --expires-at 2099-01-31T12:00:00+02:00", "bootstrap token \"abcdef\" expires at 2099-01-31T10:00:00Z\n", "")
-	a.wants(t, "extend - abcdef -o jsonpath={.kind}/{.items[*].id} --ttl 0", "BootstrapTokenList/abcdef", "Warning: the token never expires")
+	a.wants(t, "extend - abcdef -o jsonpath={.kind}/{.items[*].id}/ --ttl 0", "BootstrapTokenList/abcdef/", "Warning: the token never expires")
 	a.wants(t, "extend abcdef -o jsonpath={.kind}/{.expires} --expires-at 2099-01-31T10:00:00Z --dry-run=client", "BootstrapToken/2099-01-31T10:00:00Z", "")
 	a.wants(t, "extend -l rack=8 --ttl 1h", "", "No bootstrap tokens found.\n")
 	a.wants(t, "extend abcdef."+strings.Repeat("x", 16)+" --ttl 1h", "", "error: the token has another secret in this cluster\nhint: check that the token belongs to this cluster\nerror: 1 token not extended: abcdef\n")
@@ -235,7 +235,7 @@ func TestAnInterruptCountsWhatIsLeft(t *testing.T) {
 	for verb, method := range map[string]string{"delete --all --yes": http.MethodDelete, "extend -l a!=b --ttl 1h": http.MethodPatch} {
 		ctx, interrupt := context.WithCancel(t.Context())
 		a := newAPI(t, login)
-		a.wants(t, "create --count 50 -o name", "secret/", "Warning: ")
+		a.wants(t, "create --count 36 -o name", "secret/", "Warning: ")
 		done := 0
 		a.after = func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.Method == method {
@@ -245,7 +245,7 @@ func TestAnInterruptCountsWhatIsLeft(t *testing.T) {
 			return false
 		}
 		stdout, stderr, err := a.run(ctx, nil, verb)
-		if want := fmt.Sprintf("error: interrupted: %d tokens left unchanged\n", 50-done); err == nil || done == 50 || stderr != want || strings.Count(stdout, "\n") != done {
+		if want := fmt.Sprintf("error: interrupted: %d tokens left unchanged\n", 36-done); err == nil || done == 36 || !strings.HasSuffix(stderr, want) || strings.Count(stdout, "\n") > done {
 			t.Errorf("%s: %d done, %d printed, got %q", verb, done, strings.Count(stdout, "\n"), stderr)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -33,10 +31,9 @@ type Clients struct {
 	cluster func() (*cluster.Cluster, error)
 }
 
-// NewClients returns the clients for the flags. Warnings of the API server go to
-// the streams.
+// NewClients returns the clients for the flags, whose warnings go to the streams.
 func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
-	return Clients{flags: flags, cluster: sync.OnceValues(func() (*cluster.Cluster, error) {
+	return Clients{flags, sync.OnceValues(func() (*cluster.Cluster, error) {
 		if namespace := *flags.Namespace; namespace != "" && namespace != bootstrap.Namespace {
 			return nil, WithHint(fmt.Errorf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace), "leave --namespace out")
 		}
@@ -56,6 +53,7 @@ func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) 
 		Deduplicate: true, Color: printers.AllowsColorOutput(streams.ErrOut),
 	})
 	config.UserAgent = rest.DefaultKubernetesUserAgent()
+	warnIfExpired(config, streams)
 	roundTripper, err := rest.TransportFor(config)
 	if err != nil {
 		return nil, err
@@ -68,12 +66,22 @@ func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) 
 	return &cluster.Cluster{Config: config, Client: client}, nil
 }
 
+// warnIfExpired warns of a client certificate that has expired. Those of K3s last a
+// year, and the server says no more than "Unauthorized".
+func warnIfExpired(config *rest.Config, streams Streams) {
+	_ = rest.LoadTLSFiles(config) // its error comes again
+	certificates, err := certutil.ParseCertsPEM(config.CertData)
+	if err == nil && time.Now().After(certificates[0].NotAfter) {
+		streams.Warnf("the kubeconfig's client certificate expired on %s; restart K3s, which renews it, and copy k3s.yaml again",
+			certificates[0].NotAfter.Format(time.DateOnly))
+	}
+}
+
 // transport is for what client-go does not look after.
 type transport struct{ next http.RoundTripper }
 
-// RoundTrip implements http.RoundTripper. It gives a request up when its context
-// ends, since client-go's login programs know no context. An answer that is not
-// from a Kubernetes API is an error.
+// RoundTrip gives a request up when its context ends, since client-go's login
+// programs know no context. An answer that is not from a Kubernetes API is an error.
 func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := Await(request.Context(), func() (*http.Response, error) { return t.next.RoundTrip(request) })
 	if err != nil || isKubernetes(response) {
@@ -84,9 +92,8 @@ func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		"check the server in the kubeconfig, and any proxy in between")
 }
 
-// isKubernetes tells redirects, which would turn a DELETE into a GET, and the
-// pages of proxies. The typed client discards the answer to a delete request, so
-// that any object would look like a success.
+// isKubernetes is false for redirects, which would turn a DELETE into a GET, and
+// for pages of proxies. The typed client does not look at the answer to a delete.
 func isKubernetes(response *http.Response) bool {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	isAPI := media == runtime.ContentTypeJSON || strings.HasPrefix(media, runtime.ContentTypeProtobuf)
@@ -122,33 +129,16 @@ func (c Clients) Tokens() (*bootstrap.Store, error) {
 // ClusterName names the cluster for a question to the user: the context and the
 // server's address.
 func (c Clients) ClusterName() string {
-	name := *c.flags.Context
-	if raw, err := c.flags.ToRawKubeConfigLoader().RawConfig(); err == nil {
-		name = cmp.Or(name, raw.CurrentContext)
+	raw, rawErr := c.flags.ToRawKubeConfigLoader().RawConfig()
+	cluster, err := c.Cluster()
+	if err != nil || rawErr != nil {
+		return "the cluster"
 	}
-	if cluster, err := c.Cluster(); err == nil {
-		name = fmt.Sprintf("%s (%s)", cmp.Or(name, "the cluster"), cluster.Config.Host)
-	}
-	return name
+	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), cluster.Config.Host)
 }
 
 // HasConfig tells whether there is a kubeconfig, or a Pod's own configuration.
 func (c Clients) HasConfig() bool {
 	cluster, err := c.Cluster()
 	return err == nil && cluster.Config.Host != clientcmd.ClusterDefaults.Server
-}
-
-// ExplainLogin adds the reason to an error that says "Unauthorized" if the client
-// certificate of the kubeconfig has expired. Those of K3s last a year.
-func (c Clients) ExplainLogin(err error) error {
-	cluster, clusterErr := c.Cluster()
-	if !apierrors.IsUnauthorized(err) || clusterErr != nil || rest.LoadTLSFiles(cluster.Config) != nil {
-		return err
-	}
-	certificates, parseErr := certutil.ParseCertsPEM(cluster.Config.CertData)
-	if parseErr != nil || time.Now().Before(certificates[0].NotAfter) {
-		return err
-	}
-	expired := fmt.Errorf("the kubeconfig's client certificate expired on %s", certificates[0].NotAfter.Format(time.DateOnly))
-	return errors.Join(err, WithHint(expired, "restart K3s, which renews it, and copy k3s.yaml again"))
 }

@@ -2,30 +2,27 @@ package cmdutil
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 )
 
-// completionTimeout is how long somebody who has pressed TAB waits for the
-// cluster.
+// completionTimeout is how long somebody who has pressed TAB waits.
 const completionTimeout = 2 * time.Second
 
 // CompleteValues offers fixed values for a flag.
 func CompleteValues(cmd *cobra.Command, flag string, values ...string) {
 	complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
-	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-		panic(err) // the flag does not exist, or has completion already
-	}
+	utilruntime.Must(cmd.RegisterFlagCompletionFunc(flag, complete))
 }
 
 // CompleteTokens offers the ids of the cluster's tokens, each with its life and
-// description. Those that the command line names already are left out.
+// description, but for those that the command line names already.
 func CompleteTokens(clients Clients) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		store, err := clients.Tokens()
@@ -34,30 +31,16 @@ func CompleteTokens(clients Clients) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		list, err := store.List(ctx, "")
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+		list, _ := store.List(ctx, "")
+		var offers []string
+		for _, t := range list.Items {
+			named := slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, t.ID) })
+			if !named && strings.HasPrefix(t.ID, toComplete) {
+				shown := v1alpha1.NewBootstrapToken(t, time.Now())
+				ttl, _ := Lifetime(&shown, time.Now())
+				offers = append(offers, cobra.CompletionWithDesc(t.ID, ttl+", "+orNone(shown.Description)))
+			}
 		}
-		return offers(list.Items, args, toComplete), cobra.ShellCompDirectiveNoFileComp
+		return offers, cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-func offers(tokens []*bootstrap.Token, args []string, toComplete string) []string {
-	named := map[string]bool{}
-	for _, arg := range args {
-		if ref, err := bootstrap.ParseRef(arg); err == nil {
-			named[ref.SecretName] = true
-		}
-	}
-	var offers []string
-	for _, t := range tokens {
-		if named[t.SecretName] || !strings.HasPrefix(t.ID, toComplete) {
-			continue
-		}
-		now := time.Now()
-		shown := v1alpha1.NewBootstrapToken(t, now)
-		ttl, _ := Lifetime(&shown, now)
-		offers = append(offers, cobra.CompletionWithDesc(t.ID, fmt.Sprintf("%s, %s", ttl, orNone(shown.Description))))
-	}
-	return offers
 }

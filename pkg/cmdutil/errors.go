@@ -33,8 +33,8 @@ type hinted struct {
 func (h hinted) Hint() string  { return h.hint }
 func (h hinted) Unwrap() error { return h.error }
 
-// WithHint returns err with advice, which ReportError prints on a line of its
-// own. Errors of other packages carry theirs in a method Hint() string.
+// WithHint returns err with advice. Errors of other packages carry theirs in a
+// method Hint() string.
 func WithHint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
@@ -70,9 +70,8 @@ func flatten(err error) []error {
 	return all
 }
 
-// message returns the line for err: kubectl's words for an error of the API and
-// of the connection to it (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util),
-// unless the command has put it into words of its own.
+// message returns the line for err, in kubectl's words if it is one of the API or
+// the connection (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util).
 func message(err error) string {
 	if hinted, ok := err.(hinted); ok { //nolint:errorlint // only the outermost error
 		err = hinted.error
@@ -88,19 +87,14 @@ func message(err error) string {
 	case apierrors.APIStatus:
 		return statusMessage(err.Status())
 	case *url.Error:
-		return connectionMessage(err)
+		if server, parseErr := url.Parse(err.URL); parseErr == nil && utilnet.IsConnectionRefused(err) {
+			return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", server.Host)
+		}
+		return fmt.Sprintf("Unable to connect to the server: %v", err.Err)
 	case *bootstrap.UncertainError: // the command names the tokens
 		return message(err.Err)
 	}
 	return "error: " + strings.TrimPrefix(err.Error(), "error: ")
-}
-
-func connectionMessage(err *url.Error) string {
-	server, parseErr := url.Parse(err.URL)
-	if parseErr == nil && utilnet.IsConnectionRefused(err) {
-		return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", server.Host)
-	}
-	return fmt.Sprintf("Unable to connect to the server: %v", err.Err)
 }
 
 func statusMessage(status metav1.Status) string {

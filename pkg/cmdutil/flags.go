@@ -52,50 +52,35 @@ func (d DryRun) Store(store *bootstrap.Store) *bootstrap.Store {
 // maxTTL is the longest life of a token; what is longer is a typing error.
 const maxTTL = 100 * 365 * 24 * time.Hour
 
-// TTL is a duration flag with days and weeks, such as 90m, 7d or 1w12h.
-type TTL time.Duration
-
-// String implements pflag.Value.
-func (t *TTL) String() string {
-	if *t == 0 {
-		return "0"
-	}
-	return str2duration.String(time.Duration(*t))
-}
-
-// Type implements pflag.Value.
-func (t *TTL) Type() string { return "duration" }
-
-// Set implements pflag.Value.
-func (t *TTL) Set(text string) error {
+// ParseTTL returns a duration with days and weeks, such as 90m, 7d or 1w12h. Zero
+// stands for a token that never expires.
+func ParseTTL(text string) (time.Duration, error) {
 	ttl, err := str2duration.ParseDuration(text)
-	switch {
-	case err != nil:
-		return errors.New("use a value such as 90m, 24h, 7d or 1w12h, or 0 for a token that never expires")
-	case ttl < 0:
-		return errors.New("must not be negative; 0 is for a token that never expires")
-	case ttl > 0 && ttl < time.Second, ttl > maxTTL:
-		return errors.New("must be between 1s and 100 years; 0 is for a token that never expires")
+	if err != nil || ttl != 0 && ttl < time.Second || ttl > maxTTL {
+		return 0, errors.New("use a value such as 90m, 24h, 7d or 1w12h, at most 100 years, or 0 for a token that never expires")
 	}
-	*t = TTL(ttl)
-	return nil
+	return ttl, nil
 }
 
 // Expiry is --ttl and --expires-at: when a token ends.
 type Expiry struct {
-	TTL TTL
+	TTL time.Duration
 	End time.Time
 }
 
 // AddFlags adds the flags. A default TTL of zero requires one of them.
 func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
-	e.TTL = TTL(defaultTTL)
-	cmd.Flags().Var(&e.TTL, "ttl", "How long the token lives from now, such as 90m, 24h, 7d or 1w12h; 0 for a token that never expires.")
+	e.TTL = defaultTTL
+	cmd.Flags().Func("ttl", "How long the token lives from now, such as 90m, 24h, 7d or 1w12h; 0 for a token that never expires.", func(text string) (err error) {
+		e.TTL, err = ParseTTL(text)
+		return err
+	})
 	cmd.Flags().TimeVar(&e.End, "expires-at", time.Time{}, []string{time.RFC3339}, "Time at which the token expires, in RFC 3339, such as 2030-01-31T12:00:00Z, instead of --ttl.")
 	cmd.MarkFlagsMutuallyExclusive("ttl", "expires-at")
 	if defaultTTL == 0 {
-		cmd.Flag("ttl").DefValue = "" // which zero is not
 		cmd.MarkFlagsOneRequired("ttl", "expires-at")
+	} else {
+		cmd.Flag("ttl").DefValue = str2duration.String(defaultTTL)
 	}
 	CompleteValues(cmd, "ttl", "1h", "24h", "7d", "0")
 	CompleteValues(cmd, "expires-at")
@@ -109,33 +94,23 @@ func (e *Expiry) At(now time.Time) (time.Time, error) {
 	case end.IsZero() && e.TTL == 0:
 		return time.Time{}, nil
 	case end.IsZero():
-		end = now.Add(time.Duration(e.TTL))
+		end = now.Add(e.TTL)
 	case !end.After(now):
 		return time.Time{}, fmt.Errorf("--expires-at %s is in the past", end.Format(time.RFC3339))
-	case end.Sub(now) > maxTTL:
-		return time.Time{}, WithHint(errors.New("--expires-at is more than 100 years ahead"), "use --ttl 0 for a token that never expires")
 	}
 	return end.Add(time.Second - 1).Truncate(time.Second).UTC(), nil
 }
 
-// WarnIfForever warns of a token that never expires.
-func (s Streams) WarnIfForever(expires time.Time) {
-	if expires.IsZero() {
-		s.Warnf("the token never expires; delete it once all nodes have joined")
-	}
-}
-
-// clockTolerance is how far this machine's clock may be from the server's
-// before the user is told.
-const clockTolerance = time.Minute
-
-// WarnAboutClock warns if this machine's clock, by which expires was computed,
-// differs from the server's. updated is the server's time of a write a moment ago.
-func (s Streams) WarnAboutClock(updated, expires time.Time) {
+// WarnAboutExpiry warns of a token that never expires, and if this machine's clock
+// differs from the server's by a minute. updated is the server's time of a write a
+// moment ago, or zero.
+func (s Streams) WarnAboutExpiry(updated, expires time.Time) {
 	ahead := time.Since(updated)
-	if updated.IsZero() || expires.IsZero() || ahead.Abs() < clockTolerance {
-		return
+	switch {
+	case expires.IsZero():
+		s.Warnf("the token never expires; delete it once all nodes have joined")
+	case !updated.IsZero() && ahead.Abs() >= time.Minute:
+		s.Warnf("the clocks of this machine and the server differ by %s; by the server's the token ends in %s",
+			ahead.Round(time.Second), expires.Sub(updated).Round(time.Second))
 	}
-	s.Warnf("the clocks of this machine and the server differ by %s; by the server's the token ends in %s",
-		ahead.Round(time.Second), expires.Sub(updated).Round(time.Second))
 }

@@ -44,18 +44,15 @@ func CountTokens(n int) string {
 
 // Failures collects what went wrong with some of many tokens.
 type Failures struct {
-	// Done is what was to become of the tokens, such as "deleted".
-	Done string
-	// IgnoreNotFound has a token that is not there be no failure.
-	IgnoreNotFound bool
+	Done           string // what was to become of the tokens, such as "deleted"
+	IgnoreNotFound bool   // a token that is not there is no failure
 
-	errs             []error
-	failed, unknown  []string
-	interruptedCount int
+	errs            []error
+	failed, unknown []string
+	unchanged       int // because of an interrupt
 }
 
-// Add records the error for a token, if there is one, and tells whether there is
-// none.
+// Add records the error for a token, and tells whether there is none.
 func (f *Failures) Add(id string, err error) bool {
 	var uncertain *bootstrap.UncertainError
 	var status apierrors.APIStatus
@@ -66,7 +63,7 @@ func (f *Failures) Add(id string, err error) bool {
 	case errors.As(err, &uncertain):
 		f.errs, f.unknown = append(f.errs, err), append(f.unknown, id)
 	case errors.Is(err, context.Canceled):
-		f.interruptedCount++
+		f.unchanged++
 	case errors.As(err, &status) && strings.Contains(err.Error(), id):
 		f.errs = append(f.errs, err)
 	default:
@@ -85,8 +82,8 @@ func (f *Failures) Err() error {
 		errs = append(errs, WithHint(fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(f.unknown)), f.Done, strings.Join(f.unknown, " ")),
 			"look with: kubectl k3s-token list"))
 	}
-	if f.interruptedCount > 0 {
-		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(f.interruptedCount)))
+	if f.unchanged > 0 {
+		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(f.unchanged)))
 	}
 	return errors.Join(errs...)
 }
@@ -98,8 +95,7 @@ type Finder interface {
 }
 
 // Find returns the tokens that refs name, each once, or those that match the
-// selector if refs is empty. What keeps a named one from being among them goes to
-// failures.
+// selector if refs is empty. Of those that are named, the others go to failures.
 func Find(ctx context.Context, store Finder, refs []bootstrap.Ref, selector string, failures *Failures) ([]*bootstrap.Token, error) {
 	if len(refs) == 0 {
 		list, err := store.List(ctx, selector)

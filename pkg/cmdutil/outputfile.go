@@ -7,16 +7,14 @@ import (
 	"os"
 )
 
-// OutputFile is a new file for a secret, readable by its owner alone. It comes
-// to be whole or not at all.
+// OutputFile is a new file for a secret, readable by its owner alone.
 type OutputFile struct {
 	file *os.File
 	kept bool
 }
 
-// CreateOutputFile creates the file that a flag names, so that what can go wrong
-// with it does so before there is a secret to write. It never takes a file that
-// exists. Call Discard when done.
+// CreateOutputFile creates the file that a flag names, before there is a secret to
+// write. It never takes a file that exists. Call Discard when done.
 func CreateOutputFile(flag, name string) (*OutputFile, error) {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the file that the user names
 	if errors.Is(err, fs.ErrExist) {
@@ -45,15 +43,9 @@ func (f *OutputFile) Write(content []byte) error {
 
 // Discard removes the file unless it was written.
 func (f *OutputFile) Discard() error {
-	if f == nil || f.kept {
+	if f.kept {
 		return nil
 	}
-	return f.Remove()
-}
-
-// Remove removes the file, also if it was written.
-func (f *OutputFile) Remove() error {
 	_ = f.file.Close() // Windows removes no open file
-	f.kept = true
 	return os.Remove(f.file.Name())
 }

@@ -1,7 +1,6 @@
 package cmdutil
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -17,15 +16,12 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 )
 
-// PrintFlags are kubectl's -o and its templates, with "text" as the default. The
-// text is a table unless the verb prints it itself.
+// PrintFlags are kubectl's -o and its templates, with "text" as the default.
 type PrintFlags struct {
 	*genericclioptions.PrintFlags
-
-	// Table holds the options of the table.
 	Table printers.PrintOptions
 
-	text printers.ResourcePrinter
+	text printers.ResourcePrinter // nil for a table
 }
 
 // NewPrintFlags returns the flags for a verb whose text is a table.
@@ -33,7 +29,7 @@ func NewPrintFlags() *PrintFlags {
 	return &PrintFlags{PrintFlags: genericclioptions.NewPrintFlags("").WithTypeSetter(v1alpha1.NewScheme())}
 }
 
-// WithText has the verb print its text itself.
+// WithText sets the verb's own text, in place of a table.
 func (f *PrintFlags) WithText(text printers.ResourcePrinterFunc) *PrintFlags {
 	f.text = text
 	return f
@@ -67,8 +63,8 @@ func (f *PrintFlags) IsText() bool {
 	return *f.OutputFormat == "text"
 }
 
-// ToPrinter returns the printer that the flags ask for. A malformed template is
-// an error.
+// ToPrinter returns the printer that the flags ask for, or an error for a malformed
+// template. The errors of the printer do not show the object.
 func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 	switch {
 	case f.text != nil && f.IsText():
@@ -76,96 +72,70 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 	case f.IsText():
 		options := f.Table
 		options.Wide = *f.OutputFormat == "wide"
-		return newTablePrinter(options), nil
+		return &tablePrinter{printer: printers.NewTablePrinter(options)}, nil
 	case *f.OutputFormat == "name":
-		return printers.ResourcePrinterFunc(printNames), nil
+		return Each(printNames), nil
 	}
 	printer, err := f.PrintFlags.ToPrinter()
 	if genericclioptions.IsNoCompatiblePrinterError(err) {
 		err = WithHint(fmt.Errorf("unable to match a printer suitable for the output format %q", *f.OutputFormat),
 			"use one of %s", strings.Join(f.AllowedFormats(), ", "))
 	}
-	return briefPrinter{printer}, err
-}
-
-// briefPrinter leaves the object out of the error of a template, since it may
-// hold a secret.
-type briefPrinter struct{ printers.ResourcePrinter }
-
-// PrintObj implements printers.ResourcePrinter.
-func (p briefPrinter) PrintObj(obj runtime.Object, w io.Writer) error {
-	err := p.ResourcePrinter.PrintObj(obj, w)
-	if err != nil {
-		text, _, _ := strings.Cut(err.Error(), ". Printing more information")
-		err = errors.New(text)
-	}
-	return err
+	return printers.ResourcePrinterFunc(func(obj runtime.Object, w io.Writer) error {
+		if strings.HasPrefix(*f.OutputFormat, "jsonpath") { // whose printer cannot begin anew
+			printer, _ = f.PrintFlags.ToPrinter()
+		}
+		err := printer.PrintObj(obj, w)
+		if err != nil {
+			text, _, _ := strings.Cut(err.Error(), ". Printing more information")
+			err = errors.New(text)
+		}
+		return err
+	}), err
 }
 
 // tablePrinter turns the kinds into tables. It remembers the widths of columns,
 // so that the rows of a watch stand below one another.
 type tablePrinter struct {
-	printers.ResourcePrinter
-	out  *bytes.Buffer
-	tabs interface { // writes to out
-		io.Writer
-		Flush() error
-	}
-}
-
-func newTablePrinter(options printers.PrintOptions) tablePrinter {
-	out := &bytes.Buffer{}
-	return tablePrinter{printers.NewTablePrinter(options), out, printers.GetNewTabWriter(out)}
+	printer printers.ResourcePrinter
+	widths  []int
 }
 
 // PrintObj implements printers.ResourcePrinter.
-func (p tablePrinter) PrintObj(obj runtime.Object, w io.Writer) error {
+func (p *tablePrinter) PrintObj(obj runtime.Object, w io.Writer) error {
 	table, err := newTable(obj, time.Now())
 	if err != nil || len(table.Rows) == 0 {
 		return err
 	}
-	if err := p.ResourcePrinter.PrintObj(table, p.tabs); err != nil {
+	tabs := printers.GetNewTabWriter(w).SetRememberedWidths(p.widths)
+	if err := p.printer.PrintObj(table, tabs); err != nil {
 		return err
 	}
-	if err := p.tabs.Flush(); err != nil {
-		return err
-	}
-	_, err = p.out.WriteTo(w)
-	return err
+	defer func() { p.widths = tabs.RememberedWidths() }()
+	return tabs.Flush()
 }
 
 // PrintTable prints obj as a table.
 func PrintTable(obj runtime.Object, w io.Writer) error {
-	return newTablePrinter(printers.PrintOptions{}).PrintObj(obj, w)
+	return (&tablePrinter{printer: printers.NewTablePrinter(printers.PrintOptions{})}).PrintObj(obj, w)
 }
 
-// printNames prints the names of bootstrap tokens as those of their Secrets,
-// which kubectl knows.
+// printNames prints bootstrap tokens as the Secrets that kubectl knows.
 func printNames(obj runtime.Object, w io.Writer) error {
-	tokens := Tokens(obj)
-	if tokens == nil {
+	t, ok := obj.(*v1alpha1.BootstrapToken)
+	if !ok {
 		return fmt.Errorf("%T has no name", obj)
 	}
-	printer := printers.NamePrinter{ShortOutput: true}
-	for i := range tokens {
-		secret := &metav1.PartialObjectMetadata{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-			ObjectMeta: tokens[i].ObjectMeta,
-		}
-		if err := printer.PrintObj(secret, w); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := fmt.Fprintf(w, "secret/%s\n", t.Name)
+	return err
 }
 
-// Tokens returns the bootstrap tokens in a result: itself, or those of a list.
-func Tokens(obj runtime.Object) []v1alpha1.BootstrapToken {
-	switch obj := obj.(type) {
-	case *v1alpha1.BootstrapToken:
-		return []v1alpha1.BootstrapToken{*obj}
-	case *v1alpha1.BootstrapTokenList:
-		return obj.Items
+// Each returns a printer for an object, and for a list of such objects.
+func Each(printOne printers.ResourcePrinterFunc) printers.ResourcePrinterFunc {
+	return func(obj runtime.Object, w io.Writer) error {
+		if !meta.IsListType(obj) {
+			return printOne(obj, w)
+		}
+		return meta.EachListItem(obj, func(item runtime.Object) error { return printOne(item, w) })
 	}
-	return nil
 }

@@ -33,9 +33,8 @@ func (s Streams) Notef(format string, args ...any) {
 	_ = printers.WriteEscaped(s.ErrOut, fmt.Sprintf(format, args...)+"\n")
 }
 
-// Print writes obj to stdout in one piece, so that a template that fails leaves
-// nothing half printed. A reader that does not read is given up after an
-// interrupt. The error is that of the printer or the write.
+// Print writes obj to stdout in one piece: a template that fails leaves nothing
+// half printed.
 func (s Streams) Print(ctx context.Context, printer printers.ResourcePrinter, obj runtime.Object) error {
 	var out bytes.Buffer
 	if err := printer.PrintObj(obj, &out); err != nil {
@@ -44,7 +43,8 @@ func (s Streams) Print(ctx context.Context, printer printers.ResourcePrinter, ob
 	return s.Write(ctx, out.Bytes())
 }
 
-// Write writes a result to stdout, as Print does. Text on a terminal is escaped.
+// Write writes a result to stdout, escaped on a terminal. A reader that does not
+// read is given up after an interrupt.
 func (s Streams) Write(ctx context.Context, result []byte) error {
 	if printers.IsTerminal(s.Out) {
 		result = []byte(printers.EscapeTerminal(string(result)))
@@ -60,8 +60,8 @@ func (s Streams) CanAsk() bool {
 	return printers.IsTerminal(s.In) && printers.IsTerminal(s.ErrOut)
 }
 
-// Confirm asks the user for a yes, such as "delete all 3 tokens?", and returns
-// an error for any other answer, or if there is no terminal to ask on.
+// Confirm returns an error unless the user says yes to a question such as "delete
+// all 3 tokens?".
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !s.CanAsk() {
 		return WithHint(errors.New("confirmation needed, but there is no terminal to ask on"), "add --yes to %s", strings.TrimSuffix(question, "?"))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -30,22 +31,18 @@ func newTable(obj runtime.Object, now time.Time) (*metav1.Table, error) {
 	return nil, fmt.Errorf("%T has no table", obj)
 }
 
-// columns returns column definitions; names behind "wide" are for -o wide.
-func columns(names ...string) []metav1.TableColumnDefinition {
+// columns returns definitions of columns. Those of priority 1 are for -o wide.
+func columns(priority int32, names ...string) []metav1.TableColumnDefinition {
 	var definitions []metav1.TableColumnDefinition
-	priority := int32(0)
 	for _, name := range names {
-		if name == "wide" {
-			priority = 1
-			continue
-		}
 		definitions = append(definitions, metav1.TableColumnDefinition{Name: name, Type: "string", Priority: priority})
 	}
 	return definitions
 }
 
 func bootstrapTokenTable(tokens []v1alpha1.BootstrapToken, now time.Time) *metav1.Table {
-	table := &metav1.Table{ColumnDefinitions: columns("Token", "TTL", "Expires", "Status", "Description", "wide", "Usages", "Extra Groups", "Age")}
+	table := &metav1.Table{ColumnDefinitions: slices.Concat(
+		columns(0, "Token", "TTL", "Expires", "Status", "Description"), columns(1, "Usages", "Extra Groups", "Age"))}
 	for i := range tokens {
 		t := &tokens[i]
 		ttl, expires := Lifetime(t, now)
@@ -53,17 +50,11 @@ func bootstrapTokenTable(tokens []v1alpha1.BootstrapToken, now time.Time) *metav
 		if t.Problem != "" {
 			status += ": " + t.Problem
 		}
-		age := "<unknown>"
-		if !t.CreationTimestamp.IsZero() {
-			age = duration.HumanDuration(now.Sub(t.CreationTimestamp.Time))
+		cells := []any{
+			t.ID, ttl, expires, status, orNone(t.Description),
+			orNone(strings.Join(t.Usages, ",")), orNone(strings.Join(t.Groups, ",")), metatable.ConvertToHumanReadableDateType(t.CreationTimestamp),
 		}
-		table.Rows = append(table.Rows, metav1.TableRow{
-			Cells: []any{
-				t.ID, ttl, expires, status, orNone(t.Description),
-				orNone(strings.Join(t.Usages, ",")), orNone(strings.Join(t.Groups, ",")), age,
-			},
-			Object: runtime.RawExtension{Object: t}, // for the labels
-		})
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: t}})
 	}
 	return table
 }
@@ -91,7 +82,7 @@ func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
 	if old {
 		names = []string{"Server", "Result", "Old Token", "CA Hash", "Detail"}
 	}
-	table := &metav1.Table{ColumnDefinitions: columns(names...)}
+	table := &metav1.Table{ColumnDefinitions: columns(0, names...)}
 	for i := range verifications {
 		v := &verifications[i]
 		cells := []any{v.Server, v.Verdict}
@@ -109,27 +100,21 @@ func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
 
 // caHashResult says what became of step 3, the comparison of the CA hashes.
 func caHashResult(v *v1alpha1.Verification) string {
-	for _, step := range v.Steps {
-		switch {
-		case step.Number != 3:
-		case step.Status == "passed":
-			return "matches"
-		case step.Status == "failed" && v.Token.CAHash != "":
-			return "differs"
-		default:
-			return "unverified"
-		}
+	switch {
+	case len(v.Steps) < 3:
+		return "unknown"
+	case v.Steps[2].Status == "passed":
+		return "matches"
+	case v.Steps[2].Status == "failed" && v.Token.CAHash != "":
+		return "differs"
 	}
-	return "unknown"
+	return "unverified"
 }
 
 // TokenKind names a type of token for people.
 func TokenKind(t token.Type) string {
-	switch t {
-	case token.Bootstrap, token.Server, token.Agent:
-		return string(t) + " token"
-	case token.Password:
+	if t == token.Password {
 		return "password of a server token or an agent token"
 	}
-	return ""
+	return string(t) + " token"
 }

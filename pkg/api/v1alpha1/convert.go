@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"strings"
 	"time"
 	"unicode"
@@ -21,10 +22,10 @@ func NewBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
 			Labels:            t.Labels,
 			CreationTimestamp: metav1.NewTime(t.Created),
 		},
-		ID:          t.ID,
+		ID:          cmp.Or(t.ID, bootstrap.Ref{SecretName: t.SecretName}.String()),
 		Expires:     optionalTime(t.Expires),
 		Groups:      printableAll(t.Groups),
-		Usages:      printableAll(t.Usages),
+		Usages:      t.Usages, // keys of the Secret, which are printable
 		Description: printable(t.Description),
 		Status:      string(status),
 		Problem:     problem,
@@ -55,14 +56,13 @@ func optionalTime(t time.Time) *metav1.Time {
 	return &utc
 }
 
-// printable replaces control characters in text of others, which would steer a
-// terminal and which YAML does not allow.
+// printable replaces characters in text of others that would steer a terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r >= 0xfffe && r <= 0xffff || r == '\ufeff' {
-			return unicode.ReplacementChar
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return unicode.ReplacementChar
 	}, text)
 }
 

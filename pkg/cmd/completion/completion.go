@@ -52,14 +52,12 @@ func AddCommand(root *cobra.Command, streams cmdutil.Streams) *cobra.Command {
 	cmd, _, _ := root.Find([]string{"completion"})
 	cmd.Short = "Print shell completion"
 	cmd.Long = templates.LongDesc(`
-		Without an argument, print the small program that kubectl (1.26 or later) calls
-		to complete what is typed after "kubectl k3s-token". It belongs in a folder of
-		your PATH, under the name ` + Shim + ` (on Windows
-		` + Shim + `.cmd). kubectl's own completion must be set
-		up in your shell. A link of that name to the plugin's binary works too.
+		Print the small program that kubectl (1.26 or later) calls to complete what is
+		typed after "kubectl k3s-token". It belongs in a folder of your PATH, under the
+		name ` + Shim + ` (on Windows ` + Shim + `.cmd).
 
-		With the name of a shell, print a completion script for the plugin's binary,
-		kubectl-k3s_token, for those who call it without kubectl.`)
+		With the name of a shell, print a script for those who call the plugin's binary
+		without kubectl.`)
 	cmd.Example = templates.Examples(`
 		# Set up completion for "kubectl k3s-token"
 		kubectl k3s-token completion > ~/.local/bin/` + Shim + `

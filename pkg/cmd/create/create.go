@@ -19,6 +19,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/join"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -52,21 +53,16 @@ type Options struct {
 // NewCommand returns the verb create.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(o.printText)
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
 	cmd := &cobra.Command{
-		Use:                   "create [TOKEN|-]",
-		DisableFlagsInUseLine: true,
-		Short:                 "Create a bootstrap token and print it",
+		Use:   "create [TOKEN|-]",
+		Short: "Create a bootstrap token and print it",
 		Long: templates.LongDesc(`
 			Create a bootstrap token in the cluster and print it in secure format,
-			K10HASH::ID.SECRET, which a node joins with.
+			K10HASH::ID.SECRET. It is shown once.
 
-			TOKEN is ID.SECRET, or "-" to read it from standard input. Without it a random
-			one is generated. Others on this machine can read command lines, so prefer "-"
-			to a TOKEN argument.
-
-			The token is shown once. If it cannot be written out, it is removed from the
-			cluster again.`),
+			TOKEN is ID.SECRET, or "-" to read it from standard input, which keeps it out of
+			the list of processes. Without it a random one is generated.`),
 		Example: templates.Examples(`
 			# Create a token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h --description "rack 7"
@@ -75,10 +71,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			kubectl k3s-token create --print-join-command --url https://k3s.example.com:6443
 
 			# Create a token for each of forty machines, one a line
-			kubectl k3s-token create --count 40 --ttl 1d --labels rack=7 --output-file tokens.txt
-
-			# Show what would be created
-			kubectl k3s-token create --dry-run=server -o yaml`),
+			kubectl k3s-token create --count 40 --ttl 1d --labels rack=7 --output-file tokens.txt`),
 		Args: cmdutil.AtMostOneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, err := o.Print.ToPrinter()
@@ -101,7 +94,6 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			}
 			return o.Run(cmd.Context(), cluster, o.DryRun.Store(store), printer)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	o.addFlags(cmd)
 	return cmd
@@ -137,16 +129,14 @@ func (o *Options) Validate(cmd *cobra.Command, args []string) error {
 	switch {
 	case o.Count < 1 || o.Count > maxCount:
 		return fmt.Errorf("--count %d: must be between 1 and %d", o.Count, maxCount)
-	case o.Count > 1 && len(args) > 0:
-		return cmdutil.WithHint(errors.New("--count creates random tokens"), "leave TOKEN out")
+	case o.Count > 1 && (len(args) > 0 || o.Join == string(join.Config)):
+		return errors.New("--count goes with neither TOKEN nor --print-join-command=config")
 	case o.Format != string(token.SecureFormat) && o.Format != string(token.ShortFormat):
 		return fmt.Errorf("--token-format %q: must be secure or short", o.Format)
 	case joins && !slices.Contains(join.Kinds(), o.Join):
 		return fmt.Errorf("--print-join-command=%s: must be one of %s", o.Join, strings.Join(join.Kinds(), ", "))
 	case joins && !o.Print.IsText():
 		return errors.New("choose one of --print-join-command and --output")
-	case o.Join == string(join.Config) && o.Count > 1:
-		return cmdutil.WithHint(errors.New("--print-join-command=config is the file of one node"), "leave --count out")
 	case joins && len(args) > 0 && slices.Contains(join.Kinds(), args[0]):
 		return cmdutil.WithHint(fmt.Errorf("%q is not a token", args[0]), "write --print-join-command=%s", args[0])
 	}
@@ -171,18 +161,24 @@ func (o *Options) Complete(ctx context.Context, args []string) error {
 	return nil
 }
 
-// Run creates the tokens and delivers them. What can fail without a token in the
-// cluster fails first. A token that is not delivered is removed again.
+// Run creates the tokens and delivers them, or removes them again. What can fail
+// without a token in the cluster fails first.
 func (o *Options) Run(ctx context.Context, c Cluster, store Store, printer printers.ResourcePrinter) error {
-	tokens, err := o.newTokens()
+	t, err := o.newToken()
 	if err != nil {
 		return err
 	}
 	if err := o.gather(ctx, c); err != nil {
 		return err
 	}
-	o.setGroups(tokens)
-	if err := o.rehearse(printer, tokens); err != nil {
+	switch {
+	case o.Groups != nil: // the user's choice
+	case o.facts.join.Distribution == supervisor.RKE2:
+		t.Groups = []string{bootstrap.GroupRKE2}
+	default:
+		t.Groups = []string{bootstrap.GroupK3s}
+	}
+	if err := o.rehearse(t); err != nil {
 		return err
 	}
 	var file *cmdutil.OutputFile
@@ -192,20 +188,23 @@ func (o *Options) Run(ctx context.Context, c Cluster, store Store, printer print
 		}
 		defer file.Discard() //nolint:errcheck // an empty file may stay
 	}
-	o.warn(tokens[0])
-	made, failure := o.create(ctx, store, tokens)
-	if err := o.deliver(ctx, printer, file, made); err != nil {
-		return errors.Join(failure, err, o.undo(ctx, store, made))
+	if status, reason := t.Status(time.Now()); status == bootstrap.Unusable {
+		o.Warnf("no node can join with the token: %s", reason)
 	}
-	if failure != nil && o.Count > 1 {
+	made, lost, failure := o.create(ctx, store, t)
+	undelivered := o.deliver(ctx, printer, file, made)
+	switch {
+	case undelivered != nil:
+		lost = append(lost, made...)
+	case failure != nil && o.Count > 1:
 		failure = errors.Join(failure, fmt.Errorf("%d of %d tokens were created", len(made), o.Count))
 	}
-	return failure
+	return errors.Join(failure, undelivered, o.undo(ctx, store, lost))
 }
 
-// newTokens returns the tokens to create. All but a given one get their id and
-// secret when they are created.
-func (o *Options) newTokens() ([]*bootstrap.Token, error) {
+// newToken returns the token to create. If it is not given, it gets its id and
+// secret when it is created.
+func (o *Options) newToken() (*bootstrap.Token, error) {
 	expires, err := o.Expiry.At(time.Now())
 	if err != nil {
 		return nil, err
@@ -214,26 +213,16 @@ func (o *Options) newTokens() ([]*bootstrap.Token, error) {
 	if err != nil {
 		return nil, cmdutil.WithHint(errors.New("--labels: malformed label"), "write KEY=VALUE, several separated by commas")
 	}
-	tokens := make([]*bootstrap.Token, o.Count)
-	for i := range tokens {
-		tokens[i] = &bootstrap.Token{
-			Token:       o.given,
-			Expires:     expires,
-			Description: o.Description,
-			Groups:      unique(o.Groups),
-			Usages:      unique(o.Usages),
-			Labels:      labels,
-		}
+	t := &bootstrap.Token{
+		Token:       o.given,
+		Expires:     expires,
+		Description: o.Description,
+		Groups:      unique(o.Groups),
+		Usages:      unique(o.Usages),
+		Labels:      labels,
 	}
-	return tokens, tokens[0].Validate()
+	return t, t.Validate()
 }
 
 // unique returns the values in order, each once.
 func unique(values []string) []string { return sets.List(sets.New(values...)) }
-
-func (o *Options) warn(t *bootstrap.Token) {
-	if status, reason := t.Status(time.Now()); status == bootstrap.Unusable {
-		o.Warnf("no node can join with the token: %s", reason)
-	}
-	o.WarnIfForever(t.Expires)
-}

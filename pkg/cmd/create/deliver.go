@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,8 +20,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// undoTimeout is how long tokens that were not delivered are tried to be removed
-// again.
+// undoTimeout is how long undo tries.
 const undoTimeout = 30 * time.Second
 
 // Store is what create needs of a store of bootstrap tokens.
@@ -30,41 +29,38 @@ type Store interface {
 	Undo(ctx context.Context, t *bootstrap.Token) error
 }
 
-// create returns the tokens that it made, in their order, and why it did not make
-// the others. One that may exist, since the answer was lost, is removed again.
-func (o *Options) create(ctx context.Context, store Store, tokens []*bootstrap.Token) ([]*bootstrap.Token, error) {
-	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) (err error) {
+// create returns the tokens that it made, those that may exist since the answer was
+// lost, and why others do not.
+func (o *Options) create(ctx context.Context, store Store, t *bootstrap.Token) (made, lost []*bootstrap.Token, _ error) {
+	tokens := make([]bootstrap.Token, o.Count)
+	results := cmdutil.ForEach(ctx, o.Count, func(i int) (err error) {
+		tokens[i] = *t
 		if o.DryRun != cmdutil.DryRunClient {
-			return store.Create(ctx, tokens[i])
+			return store.Create(ctx, &tokens[i])
 		}
-		if tokens[i].ID == "" {
+		if t.ID == "" {
 			tokens[i].Token, err = bootstrap.Generate()
 		}
 		return err
 	})
-	var made, uncertain []*bootstrap.Token
-	var failures []error
-	for i, err := range errs {
-		var unknown *bootstrap.UncertainError
+	var errs []error
+	for i, err := range results {
+		var uncertain *bootstrap.UncertainError
 		switch {
 		case err == nil:
-			made = append(made, tokens[i])
+			made = append(made, &tokens[i])
 			continue
-		case errors.As(err, &unknown):
-			uncertain = append(uncertain, tokens[i])
-		case apierrors.IsAlreadyExists(err) && o.given.ID != "":
-			err = cmdutil.WithHint(fmt.Errorf("token %q already exists", o.given.ID), "choose another id, or leave TOKEN out to have one generated")
+		case errors.As(err, &uncertain) && o.DryRun == cmdutil.DryRunNone:
+			lost = append(lost, &tokens[i])
+		case apierrors.IsAlreadyExists(err) && t.ID != "":
+			err = cmdutil.WithHint(fmt.Errorf("token %q already exists", t.ID), "choose another id, or leave TOKEN out to have one generated")
 		}
-		failures = append(failures, err)
+		errs = append(errs, err)
 	}
-	if len(uncertain) > 0 && o.DryRun == cmdutil.DryRunNone {
-		ids := make([]string, len(uncertain))
-		for i, t := range uncertain {
-			ids[i] = t.ID
-		}
-		failures = append(failures, unseen("perhaps created, since the answer was lost", ids), o.undo(ctx, store, uncertain))
+	if len(lost) > 0 {
+		errs = append(errs, unseen("perhaps created, since the answer was lost", lost))
 	}
-	return made, errors.Join(failures...)
+	return made, lost, errors.Join(errs...)
 }
 
 // deliver writes the tokens to the file or standard output, or returns why they
@@ -76,7 +72,7 @@ func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter,
 	if len(made) == 0 {
 		return nil
 	}
-	o.WarnAboutClock(made[0].Updated, made[0].Expires)
+	o.WarnAboutExpiry(made[0].Updated, made[0].Expires)
 	var result bytes.Buffer
 	err := printer.PrintObj(o.object(made), &result)
 	switch {
@@ -97,8 +93,7 @@ func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter,
 	return nil
 }
 
-// undo removes tokens that did not reach the user. Its error names those that may
-// be left.
+// undo removes tokens that did not reach the user, and names those that may be left.
 func (o *Options) undo(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
 	if len(tokens) == 0 || o.DryRun != cmdutil.DryRunNone {
 		return nil
@@ -106,11 +101,11 @@ func (o *Options) undo(ctx context.Context, store Store, tokens []*bootstrap.Tok
 	o.Notef("removing %s that you have not seen", cmdutil.CountTokens(len(tokens)))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	var left []string
+	var left []*bootstrap.Token
 	var errs []error
 	for i, err := range cmdutil.ForEach(ctx, len(tokens), func(i int) error { return store.Undo(ctx, tokens[i]) }) {
 		if err != nil {
-			left, errs = append(left, tokens[i].ID), append(errs, err)
+			left, errs = append(left, tokens[i]), append(errs, err)
 		}
 	}
 	if len(left) == 0 {
@@ -120,23 +115,26 @@ func (o *Options) undo(ctx context.Context, store Store, tokens []*bootstrap.Tok
 }
 
 // unseen names tokens that the cluster may hold although nobody has seen them.
-func unseen(state string, ids []string) error {
-	list := strings.Join(ids, " ")
-	return cmdutil.WithHint(fmt.Errorf("%s %s: %s", cmdutil.CountTokens(len(ids)), state, list),
-		"run later: kubectl k3s-token delete --ignore-not-found %s", list)
+func unseen(state string, tokens []*bootstrap.Token) error {
+	ids := ""
+	for _, t := range tokens {
+		ids += " " + t.ID
+	}
+	return cmdutil.WithHint(fmt.Errorf("%s %s:%s", cmdutil.CountTokens(len(tokens)), state, ids),
+		"run later: kubectl k3s-token delete --ignore-not-found%s", ids)
 }
 
 // rehearse prints a sample, so that a template that does not fit is found before
 // there is a token, and warns of one that leaves the secret out.
-func (o *Options) rehearse(printer printers.ResourcePrinter, tokens []*bootstrap.Token) error {
-	sample := *tokens[0]
-	sample.Token = token.Token{ID: "aaaaaa", Secret: "aaaaaaaaaaaaaaaa"}
-	samples := []*bootstrap.Token{&sample}
-	if len(tokens) > 1 {
-		samples = append(samples, &sample)
+func (o *Options) rehearse(t *bootstrap.Token) error {
+	printer, err := o.Print.ToPrinter() // some remember what they have printed
+	if err != nil {
+		return err
 	}
+	sample := *t
+	sample.Token = token.Token{ID: "aaaaaa", Secret: "aaaaaaaaaaaaaaaa"}
 	var out bytes.Buffer
-	if err := printer.PrintObj(o.object(samples), &out); err != nil {
+	if err := printer.PrintObj(o.object(slices.Repeat([]*bootstrap.Token{&sample}, o.Count)), &out); err != nil {
 		return err
 	}
 	if o.given.ID == "" && !bytes.Contains(out.Bytes(), []byte(sample.Secret.Reveal())) {
@@ -154,7 +152,7 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 		if o.Format == string(token.SecureFormat) {
 			full = full.WithCAHash(o.facts.ca.Hash)
 		}
-		shown.Token, shown.CAHash, shown.Server = full.Reveal(), o.facts.ca.Hash, o.facts.url.String()
+		shown.Token, shown.CAHash, shown.Server = full.Reveal(), o.facts.ca.Hash, o.facts.join.URL.String()
 		list.Items = append(list.Items, shown)
 	}
 	if o.Count == 1 {
@@ -163,26 +161,18 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 	return list
 }
 
-// printText prints a line a token: the token itself, or what to paste on the new
-// machine.
-func (o *Options) printText(obj runtime.Object, w io.Writer) error {
-	for _, shown := range cmdutil.Tokens(obj) {
-		line := shown.Token
-		if o.Join != "" {
-			t, err := token.Parse(line)
-			if err != nil {
-				return err
-			}
-			line, err = join.Command(join.Kind(o.Join), join.Params{
-				URL: o.facts.url, Token: t, Distribution: o.facts.distribution, Version: o.facts.version,
-			})
-			if err != nil {
-				return err
-			}
+// printText prints the token, or what to paste on the new machine.
+func (o *Options) printText(obj runtime.Object, w io.Writer) (err error) {
+	line := obj.(*v1alpha1.BootstrapToken).Token
+	if o.Join != "" {
+		params := o.facts.join
+		if params.Token, err = token.Parse(line); err != nil {
+			return err
 		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
+		if line, err = join.Command(join.Kind(o.Join), params); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err = fmt.Fprintln(w, line)
+	return err
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/join"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
@@ -22,22 +19,18 @@ type Cluster interface {
 
 // facts are what create knows of the cluster before it changes it.
 type facts struct {
-	ca           cluster.CA
-	distribution supervisor.Distribution
-	version      string // only if the join command names it
-	url          supervisor.URL
+	ca   cluster.CA
+	join join.Params // all but the token
 }
 
 // gather asks the cluster for the facts that the command needs.
-func (o *Options) gather(ctx context.Context, c Cluster) error {
-	objects := !o.Print.IsText()
-	var err error
+func (o *Options) gather(ctx context.Context, c Cluster) (err error) {
 	switch {
 	case o.CAFile != "":
 		if o.facts.ca, err = cluster.ReadCAFile(o.CAFile); err != nil {
 			return fmt.Errorf("--ca-file: %w", err)
 		}
-	case o.Format == string(token.SecureFormat) || objects:
+	case o.Format == string(token.SecureFormat) || !o.Print.IsText():
 		if o.facts.ca, err = c.CA(ctx); err != nil {
 			return err
 		}
@@ -48,54 +41,32 @@ func (o *Options) gather(ctx context.Context, c Cluster) error {
 	if err := o.gatherVersion(ctx, c); err != nil {
 		return err
 	}
-	url, warning, err := c.JoinURL(o.URL, o.facts.distribution)
-	if o.Join == "" && o.URL == "" {
-		o.facts.url = url // of an object, which can do without
-		return nil
-	}
-	if err != nil {
+	url, warning, err := c.JoinURL(o.URL, o.facts.join.Distribution)
+	o.facts.join.URL = url
+	switch {
+	case o.Join == "" && o.URL == "":
+		return nil // of an object, which can do without
+	case err != nil:
 		return err
-	}
-	if warning != "" {
+	case warning != "":
 		o.Warnf("%s", warning)
 	}
-	o.facts.url = url
 	return nil
 }
 
 // gatherVersion learns the distribution. The name of the CA mostly tells it,
 // which saves a request.
 func (o *Options) gatherVersion(ctx context.Context, c Cluster) error {
-	o.facts.distribution = o.facts.ca.Distribution()
-	install := o.Join == string(join.Install)
-	if o.facts.distribution != supervisor.Other && !install {
+	p := &o.facts.join
+	if p.Distribution = o.facts.ca.Distribution(); p.Distribution != supervisor.Other && o.Join != string(join.Install) {
 		return nil
 	}
 	version, err := c.Version(ctx)
-	switch {
-	case apierrors.IsForbidden(err) && !install:
-		return nil
-	case err != nil:
+	if err != nil {
 		return err
 	}
-	o.facts.version, o.facts.distribution = version.GitVersion, version.Distribution()
-	if o.facts.distribution == supervisor.Other {
+	if p.Version, p.Distribution = version.GitVersion, version.Distribution(); p.Distribution == supervisor.Other {
 		o.Warnf("the server is neither K3s nor RKE2; nodes cannot join with this token")
 	}
 	return nil
-}
-
-// setGroups gives the tokens the group of the distribution, unless the user
-// chose.
-func (o *Options) setGroups(tokens []*bootstrap.Token) {
-	if o.Groups != nil {
-		return
-	}
-	group := bootstrap.GroupK3s
-	if o.facts.distribution == supervisor.RKE2 {
-		group = bootstrap.GroupRKE2
-	}
-	for _, t := range tokens {
-		t.Groups = []string{group}
-	}
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
@@ -43,25 +42,17 @@ type Options struct {
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
 	cmd := &cobra.Command{
-		Use:                   "delete (TOKEN... | - | -l SELECTOR | --expired | --all)",
-		Aliases:               []string{"revoke", "rm"},
-		DisableFlagsInUseLine: true,
-		Short:                 "Delete bootstrap tokens from the cluster",
+		Use:     "delete (TOKEN... | - | -l SELECTOR | --expired | --all)",
+		Aliases: []string{"revoke", "rm"},
+		Short:   "Delete bootstrap tokens from the cluster",
 		Long: templates.LongDesc(`
-			Delete bootstrap tokens, so that no node can join with them any more. Nodes that
-			have joined stay.
+			Delete bootstrap tokens. Nodes that have joined stay.
 
-			A TOKEN is an id, ID.SECRET, a whole K10 token, the name of a token's Secret,
-			or secret/NAME; "-" reads them from standard input, one a line. If you give
-			the secret part, it must be the stored one.
-
-			All tokens are tried. What could not be deleted is reported at the end.`),
+			A TOKEN is an id, a whole token, or secret/NAME; "-" reads them from standard
+			input, one a line. If you give the secret part, it must be the stored one.`),
 		Example: templates.Examples(`
 			# Take a token back
 			kubectl k3s-token delete abcdef
-
-			# Delete the tokens with a label
-			kubectl k3s-token delete -l rack=7
 
 			# Delete the tokens in a file, one a line
 			kubectl k3s-token delete --ignore-not-found - < tokens.txt
@@ -93,22 +84,18 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	flags.BoolVar(&o.IgnoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete, as --selector, --expired and --all always do.`)
 	flags.StringVarP(&o.Output, "output", "o", "", "Output mode. Use \"-o name\" for shorter output (resource/name).")
 	o.DryRun.AddFlags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("selector", "expired", "all")
 	cmdutil.CompleteValues(cmd, "output", "name")
 	return cmd
 }
 
 // Validate refuses what can be refused without a cluster.
 func (o *Options) Validate(args []string) error {
-	ways := 0
-	for _, chosen := range []bool{len(args) > 0, o.Selector != "", o.Expired, o.All} {
-		if chosen {
-			ways++
-		}
-	}
+	flagged := o.Selector != "" || o.Expired || o.All
 	switch {
-	case ways == 0:
+	case len(args) == 0 && !flagged:
 		return errors.New("name the tokens to delete, or use --selector, --expired or --all")
-	case ways > 1:
+	case len(args) > 0 && flagged:
 		return errors.New("choose one of TOKEN..., --selector, --expired and --all")
 	case o.Output != "" && o.Output != "name" && o.Output != "text":
 		return fmt.Errorf("unexpected -o output mode: %v. We only support '-o name'", o.Output)
@@ -149,22 +136,19 @@ func (o *Options) Run(ctx context.Context, store Store, clusterName func() strin
 	})
 	deleted := &v1alpha1.BootstrapTokenList{}
 	for i, err := range errs {
-		if failures.Add(tokens[i].ID, err) {
-			deleted.Items = append(deleted.Items, v1alpha1.NewBootstrapToken(tokens[i], time.Now()))
+		if t := v1alpha1.NewBootstrapToken(tokens[i], time.Now()); failures.Add(t.ID, err) {
+			deleted.Items = append(deleted.Items, t)
 		}
 	}
-	return errors.Join(failures.Err(), o.Print(ctx, printers.ResourcePrinterFunc(o.print), deleted))
+	return errors.Join(failures.Err(), o.Print(ctx, cmdutil.Each(o.print), deleted))
 }
 
 func (o *Options) print(obj runtime.Object, w io.Writer) error {
-	for _, t := range obj.(*v1alpha1.BootstrapTokenList).Items {
-		line := fmt.Sprintf("bootstrap token %q deleted%s\n", t.ID, o.DryRun.Suffix())
-		if o.Output == "name" {
-			line = "secret/" + t.Name + "\n"
-		}
-		if _, err := io.WriteString(w, line); err != nil {
-			return err
-		}
+	t := obj.(*v1alpha1.BootstrapToken)
+	line := fmt.Sprintf("bootstrap token %q deleted%s\n", t.ID, o.DryRun.Suffix())
+	if o.Output == "name" {
+		line = "secret/" + t.Name + "\n"
 	}
-	return nil
+	_, err := io.WriteString(w, line)
+	return err
 }

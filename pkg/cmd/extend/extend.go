@@ -38,24 +38,17 @@ type Options struct {
 // NewCommand returns the verb extend.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(o.printText)
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
 	cmd := &cobra.Command{
-		Use:                   "extend (TOKEN... | - | -l SELECTOR) (--ttl DURATION | --expires-at TIME)",
-		Aliases:               []string{"renew"},
-		DisableFlagsInUseLine: true,
-		Short:                 "Change the expiry of bootstrap tokens",
+		Use:     "extend (TOKEN... | - | -l SELECTOR) (--ttl DURATION | --expires-at TIME)",
+		Aliases: []string{"renew"},
+		Short:   "Change the expiry of bootstrap tokens",
 		Long: templates.LongDesc(`
-			Change when bootstrap tokens expire, to later or earlier. --ttl counts from now;
-			--ttl 0 makes a token that never expires.
-
-			A TOKEN is an id, ID.SECRET, a whole K10 token, the name of a token's Secret,
-			or secret/NAME; "-" reads them from standard input, one a line.`),
+			Change when bootstrap tokens expire, to later or earlier. A TOKEN is an id, a whole
+			token, or secret/NAME; "-" reads them from standard input, one a line.`),
 		Example: templates.Examples(`
 			# Let a token live for 24 hours from now
-			kubectl k3s-token extend abcdef --ttl 24h
-
-			# Let a token expire at a given time
-			kubectl k3s-token extend abcdef --expires-at 2030-01-31T18:00:00Z`),
+			kubectl k3s-token extend abcdef --ttl 24h`),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
@@ -107,60 +100,41 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 	}
 	extended := make([]*bootstrap.Token, len(tokens))
 	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) (err error) {
-		extended[i], err = o.extend(ctx, store, tokens[i], expires)
+		if o.DryRun == cmdutil.DryRunClient {
+			tokens[i].Expires, extended[i] = expires, tokens[i]
+			return nil
+		}
+		extended[i], err = store.Extend(ctx, tokens[i], expires)
 		return err
 	})
 	list := &v1alpha1.BootstrapTokenList{}
 	var updated time.Time
 	for i, err := range errs {
-		if failures.Add(tokens[i].ID, err) {
-			list.Items = append(list.Items, v1alpha1.NewBootstrapToken(extended[i], time.Now()))
-			updated = extended[i].Updated
+		if !failures.Add(bootstrap.Ref{SecretName: tokens[i].SecretName}.String(), err) {
+			continue
 		}
+		t := v1alpha1.NewBootstrapToken(extended[i], time.Now())
+		if t.Problem != "" {
+			o.Warnf("no node can join with token %q: %s", t.ID, t.Problem)
+		}
+		list.Items, updated = append(list.Items, t), extended[i].Updated
 	}
 	if len(list.Items) == 0 {
 		return failures.Err()
 	}
-	o.warn(list, expires, updated)
-	return errors.Join(failures.Err(), o.Streams.Print(ctx, printer, o.result(list)))
-}
-
-func (o *Options) extend(ctx context.Context, store Store, t *bootstrap.Token, expires time.Time) (*bootstrap.Token, error) {
-	if o.DryRun == cmdutil.DryRunClient {
-		extended := *t
-		extended.Expires = expires
-		return &extended, nil
-	}
-	return store.Extend(ctx, t, expires)
-}
-
-func (o *Options) warn(list *v1alpha1.BootstrapTokenList, expires, updated time.Time) {
-	for i := range list.Items {
-		if t := &list.Items[i]; t.Problem != "" {
-			o.Warnf("no node can join with token %q: %s", t.ID, t.Problem)
-		}
-	}
-	o.WarnIfForever(expires)
-	o.WarnAboutClock(updated, expires)
-}
-
-// result is the token itself if one was named, as kubectl has it.
-func (o *Options) result(list *v1alpha1.BootstrapTokenList) runtime.Object {
+	o.WarnAboutExpiry(updated, expires)
+	var result runtime.Object = list
 	if len(o.Refs) == 1 {
-		return &list.Items[0]
+		result = &list.Items[0] // as kubectl has it
 	}
-	return list
+	return errors.Join(failures.Err(), o.Streams.Print(ctx, printer, result))
 }
 
 func (o *Options) printText(obj runtime.Object, w io.Writer) error {
-	for _, t := range cmdutil.Tokens(obj) {
-		end := "never expires"
-		if t.Expires != nil {
-			end = "expires at " + t.Expires.UTC().Format(time.RFC3339)
-		}
-		if _, err := fmt.Fprintf(w, "bootstrap token %q %s%s\n", t.ID, end, o.DryRun.Suffix()); err != nil {
-			return err
-		}
+	t, end := obj.(*v1alpha1.BootstrapToken), "never expires"
+	if t.Expires != nil {
+		end = "expires at " + t.Expires.UTC().Format(time.RFC3339)
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "bootstrap token %q %s%s\n", t.ID, end, o.DryRun.Suffix())
+	return err
 }

@@ -33,15 +33,13 @@ type Options struct {
 // NewCommand returns the verb generate.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(printText)
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(printText))
 	cmd := &cobra.Command{
-		Use:                   "generate",
-		DisableFlagsInUseLine: true,
-		Short:                 "Generate a token offline",
+		Use:   "generate",
+		Short: "Generate a token offline",
 		Long: templates.LongDesc(`
-			Generate a random token and print it. No cluster is asked, and none knows the
-			token. Give a bootstrap token to "create -". Give the password of a server token
-			to --token or --agent-token of a new server.`),
+			Generate a random token, which no cluster knows. A bootstrap token is for
+			"create -", the password of a server token for --token of a new server.`),
 		Example: templates.Examples(`
 			# Generate a bootstrap token, ID.SECRET
 			kubectl k3s-token generate
@@ -62,7 +60,6 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 			}
 			return o.Run(cmd.Context(), printer)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Type, "type", string(token.Bootstrap), "Type of the token: bootstrap or server.")
@@ -96,9 +93,12 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	}
 	list := &v1alpha1.GeneratedTokenList{Items: make([]v1alpha1.GeneratedToken, o.Count)}
 	for i := range list.Items {
-		t, err := o.generate()
-		if err != nil {
-			return err
+		t := token.Token{User: token.UserServer, Secret: token.GeneratePassword()}
+		if o.Type == string(token.Bootstrap) {
+			var err error
+			if t, err = bootstrap.Generate(); err != nil {
+				return err
+			}
 		}
 		t = t.WithCAHash(caHash)
 		list.Items[i] = v1alpha1.GeneratedToken{Type: o.Type, ID: t.ID, Token: t.Reveal(), CAHash: caHash}
@@ -109,22 +109,7 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	return o.Streams.Print(ctx, printer, list)
 }
 
-func (o *Options) generate() (token.Token, error) {
-	if o.Type == string(token.Server) {
-		return token.Token{User: token.UserServer, Secret: token.GeneratePassword()}, nil
-	}
-	return bootstrap.Generate()
-}
-
 func printText(obj runtime.Object, w io.Writer) error {
-	list, ok := obj.(*v1alpha1.GeneratedTokenList)
-	if !ok {
-		list = &v1alpha1.GeneratedTokenList{Items: []v1alpha1.GeneratedToken{*obj.(*v1alpha1.GeneratedToken)}}
-	}
-	for i := range list.Items {
-		if _, err := fmt.Fprintln(w, list.Items[i].Token); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := fmt.Fprintln(w, obj.(*v1alpha1.GeneratedToken).Token)
+	return err
 }

@@ -2,6 +2,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,15 +32,11 @@ type Options struct {
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
 	cmd := &cobra.Command{
-		Use:                   "inspect (TOKEN | - | --token-file FILE)",
-		DisableFlagsInUseLine: true,
-		Short:                 "Describe a token offline, without its secret",
+		Use:   "inspect (TOKEN | - | --token-file FILE)",
+		Short: "Describe a token offline, without its secret",
 		Long: templates.LongDesc(`
-			Describe a token: its format, type, id and CA hash, and the part that is
-			malformed. No cluster is asked, and the secret is never shown.
-
-			Others on this machine can read command lines, so prefer "-" or --token-file to
-			a TOKEN argument.`),
+			Describe a token: its format, type, id and CA hash, or the part that is malformed.
+			The secret is never shown. "-" and --token-file keep it out of the list of processes.`),
 		Example: templates.Examples(`
 			# Describe a token in a file, such as a server's node-token
 			kubectl k3s-token inspect --token-file node-token
@@ -61,7 +58,6 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 			}
 			return o.Run(cmd.Context(), text, printer)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.TokenFile, "token-file", "", "File with the token.")
@@ -98,40 +94,28 @@ func (o *Options) Run(ctx context.Context, text string, printer printers.Resourc
 		if err != nil {
 			return fmt.Errorf("--ca-file: %w", err)
 		}
-		mismatch = compare(info, ca.Hash)
+		if info.CAHash == "" {
+			mismatch = errors.New("the token has no CA hash to compare with --ca-file")
+		} else if info.CAMatches = new(info.CAHash == ca.Hash); !*info.CAMatches {
+			mismatch = fmt.Errorf("the token is for another CA; that of --ca-file has the hash %s", ca.Hash)
+		}
 	}
 	return errors.Join(o.Streams.Print(ctx, printer, info), malformed, mismatch)
 }
 
-// compare compares the token's CA hash with that of a CA.
-func compare(info *v1alpha1.TokenInfo, caHash string) error {
-	if info.CAHash == "" {
-		return errors.New("the token has no CA hash to compare with --ca-file")
-	}
-	matches := info.CAHash == caHash
-	info.CAMatches = &matches
-	if !matches {
-		return fmt.Errorf("the token is for another CA; that of --ca-file has the hash %s", caHash)
-	}
-	return nil
-}
-
 func printText(obj runtime.Object, w io.Writer) error {
 	info := obj.(*v1alpha1.TokenInfo)
-	caHash := info.CAHash
-	if caHash == "" && info.WellFormed {
-		caHash = "none: a node that joins with the token trusts any server"
-	}
-	lines := [][2]string{
-		{"Well-formed", yesNo(&info.WellFormed)},
-		{"Problem", info.Problem},
-		{"Format", info.Format},
-		{"Type", cmdutil.TokenKind(token.Type(info.Type))},
-		{"ID", info.ID},
-		{"User", info.User},
-		{"CA hash", caHash},
-		{"CA matches", yesNo(info.CAMatches)},
-		{"Hint", info.Hint},
+	lines := [][2]string{{"Well-formed", yesNo(&info.WellFormed)}, {"Problem", info.Problem}}
+	if info.WellFormed {
+		lines = append(lines, [][2]string{
+			{"Format", info.Format},
+			{"Type", cmdutil.TokenKind(token.Type(info.Type))},
+			{"ID", info.ID},
+			{"User", info.User},
+			{"CA hash", cmp.Or(info.CAHash, "none: a node that joins with the token trusts any server")},
+			{"CA matches", yesNo(info.CAMatches)},
+			{"Hint", info.Hint},
+		}...)
 	}
 	for _, line := range lines {
 		if line[1] == "" {
@@ -145,11 +129,8 @@ func printText(obj runtime.Object, w io.Writer) error {
 }
 
 func yesNo(b *bool) string {
-	switch {
-	case b == nil:
+	if b == nil {
 		return ""
-	case *b:
-		return "yes"
 	}
-	return "no"
+	return map[bool]string{true: "yes", false: "no"}[*b]
 }

@@ -4,16 +4,19 @@ package list
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -42,22 +45,15 @@ type Options struct {
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags()}
 	cmd := &cobra.Command{
-		Use:                   "list",
-		Aliases:               []string{"ls"},
-		DisableFlagsInUseLine: true,
-		Short:                 "List bootstrap tokens, soonest expiry first",
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List bootstrap tokens, soonest expiry first",
 		Long: templates.LongDesc(`
-			List the bootstrap tokens of the cluster, soonest expiry first, without their
-			secrets.
-
-			A token is Unusable if no node can join with it, and Invalid if its Secret is
-			malformed. The reason is shown with it.`),
+			List the bootstrap tokens of the cluster, soonest expiry first. Unusable ones lack
+			a usage that joining needs; Invalid ones have a malformed Secret.`),
 		Example: templates.Examples(`
 			# List the tokens, soonest expiry first
 			kubectl k3s-token list
-
-			# Add usages, extra groups and age
-			kubectl k3s-token list -o wide
 
 			# List the tokens with a label, and go on as they change
 			kubectl k3s-token list -l rack=7 --watch
@@ -76,7 +72,6 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			}
 			return o.Run(cmd.Context(), store, printer)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	o.Print.AddFlags(cmd)
 	flags := cmd.Flags()
@@ -98,13 +93,17 @@ func (o *Options) Run(ctx context.Context, store Lister, printer printers.Resour
 	if len(tokens.Items) == 0 && o.Print.IsText() {
 		o.Notef("No bootstrap tokens found.")
 	}
-	for _, obj := range o.pieces(tokens) {
+	if !o.Watch {
+		return o.Streams.Print(ctx, printer, tokens)
+	}
+	pieces := []runtime.Object{tokens}
+	if !o.Print.IsText() { // one by one, as the changes that follow
+		pieces, _ = meta.ExtractList(tokens)
+	}
+	for _, obj := range pieces {
 		if err := o.Streams.Print(ctx, printer, obj); err != nil {
 			return err
 		}
-	}
-	if !o.Watch {
-		return nil
 	}
 	return o.watch(ctx, store, list.ResourceVersion, printer)
 }
@@ -118,40 +117,26 @@ func (o *Options) shown(all []*bootstrap.Token, now time.Time) *v1alpha1.Bootstr
 		}
 	}
 	slices.SortFunc(tokens.Items, func(a, b v1alpha1.BootstrapToken) int {
-		return cmp.Or(compareExpiry(a.Expires, b.Expires), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(end(a), end(b)), cmp.Compare(a.ID, b.ID))
 	})
 	return tokens
 }
 
-// pieces returns what is printed at once: the list or, before changes that follow
-// in a format such as JSON, each token.
-func (o *Options) pieces(list *v1alpha1.BootstrapTokenList) []runtime.Object {
-	if !o.Watch || o.Print.IsText() {
-		return []runtime.Object{list}
+// end returns when a token ends, in seconds since 1970.
+func end(t v1alpha1.BootstrapToken) int64 {
+	if t.Expires == nil {
+		return math.MaxInt64
 	}
-	var pieces []runtime.Object
-	for i := range list.Items {
-		pieces = append(pieces, &list.Items[i])
-	}
-	return pieces
-}
-
-// compareExpiry puts what ends first first, and what never ends last.
-func compareExpiry(a, b *metav1.Time) int {
-	switch {
-	case a != nil && b != nil:
-		return a.Compare(b.Time)
-	case a == b:
-		return 0
-	case a == nil:
-		return 1
-	}
-	return -1
+	return t.Expires.Unix()
 }
 
 // watch prints tokens as they come, change and go, until ctx ends.
 func (o *Options) watch(ctx context.Context, store Lister, since string, printer printers.ResourcePrinter) error {
-	watcher, err := watchtools.NewRetryWatcherWithContext(ctx, since, selecting{store, o.Selector})
+	selecting := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		options.LabelSelector = o.Selector
+		return store.WatchWithContext(ctx, options)
+	}
+	watcher, err := watchtools.NewRetryWatcherWithContext(ctx, since, &cache.ListWatch{WatchFuncWithContext: selecting})
 	if err != nil {
 		return err
 	}
@@ -176,16 +161,4 @@ func (o *Options) watch(ctx context.Context, store Lister, since string, printer
 		}
 	}
 	return context.Cause(ctx)
-}
-
-// selecting adds the label selector to what the retry watcher asks for.
-type selecting struct {
-	Lister
-	selector string
-}
-
-// WatchWithContext implements cache.WatcherWithContext.
-func (s selecting) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	options.LabelSelector = s.selector
-	return s.Lister.WatchWithContext(ctx, options)
 }

@@ -34,7 +34,7 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 		return err
 	}
 	defer plan.Close()
-	if err := o.rehearse(plan, printer); err != nil {
+	if err := o.rehearse(plan); err != nil {
 		return err
 	}
 	for _, warning := range plan.Warnings {
@@ -55,7 +55,11 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 
 // rehearse prints a sample, so that a template that does not fit, or leaves out
 // a token that nobody else has, is found before there is a token.
-func (o *Options) rehearse(plan *rotation.Plan, printer printers.ResourcePrinter) error {
+func (o *Options) rehearse(plan *rotation.Plan) error {
+	printer, err := o.Print.ToPrinter() // some remember what they have printed
+	if err != nil {
+		return err
+	}
 	var out bytes.Buffer
 	if err := printer.PrintObj(o.result(plan, supervisor.Rotation{Outcome: supervisor.Rotated}), &out); err != nil {
 		return err

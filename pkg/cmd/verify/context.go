@@ -15,8 +15,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// contextCluster is the cluster of the kubeconfig's context, which explains the
-// answers of its servers.
+// contextCluster explains the answers of servers by what the context's cluster knows.
 type contextCluster struct {
 	ca      func(context.Context) (cluster.CA, error)
 	stored  func(context.Context, token.Token) (*bootstrap.Token, error)
@@ -40,28 +39,24 @@ func newContextCluster(servers *target.Servers) contextCluster {
 	return c
 }
 
-// explainMismatch says which of token and server is the context's, if the two do
-// not belong together.
+// explainMismatch says which of token and server is the context's, if one is.
 func (c contextCluster) explainMismatch(ctx context.Context, err error) string {
 	var mismatch *supervisor.HashMismatchError
 	if !errors.As(err, &mismatch) {
 		return ""
 	}
-	ca, err := c.ca(ctx)
-	switch {
-	case err != nil:
-		return ""
-	case ca.Hash == mismatch.Server:
+	ca, _ := c.ca(ctx)
+	switch ca.Hash {
+	case mismatch.Server:
 		return "the server is the context's, so the token is another cluster's, or older than the CA"
-	case ca.Hash == mismatch.Token:
+	case mismatch.Token:
 		return "the token is the context's, and the server is not"
 	}
 	return ""
 }
 
-// settleRotation removes the record of a rotation once every server accepts the
-// new token and refuses the old one. If there is a record and not all do, it
-// says so.
+// settleRotation removes the record of a rotation, if there is one, once every server
+// accepts the new token and refuses the old one.
 func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verification, c contextCluster) {
 	t := o.token.Type()
 	if c.records == nil || t == token.Bootstrap || t == token.Agent {
@@ -69,19 +64,18 @@ func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verificat
 	}
 	record, err := c.records.Get(ctx)
 	switch {
-	case err != nil:
-		o.Warnf("whether a rotation is unfinished is not known: %v", err)
-	case record == nil:
+	case err != nil || record == nil:
 	case o.oldToken == nil:
 		o.Warnf("%s is not known to be finished: add --old-token-file", record)
 	case slices.ContainsFunc(items, notRotated):
 		o.Warnf("%s is not finished: restart each server that does not accept the new token alone", record)
 	default:
-		if err := c.records.Remove(ctx, record); err != nil {
-			o.Warnf("%s is finished, but its record could not be removed: %v", record, err)
-			return
+		if err = c.records.Remove(ctx, record); err == nil {
+			o.Notef("%s is finished; its record was removed (ConfigMap %s)", fmt.Sprint(record), rotation.RecordName)
 		}
-		o.Notef("%s is finished; its record was removed (ConfigMap %s)", fmt.Sprint(record), rotation.RecordName)
+	}
+	if err != nil {
+		o.Warnf("ConfigMap %s, the record of a rotation: %v", rotation.RecordName, err)
 	}
 }
 

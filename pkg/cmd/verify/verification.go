@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,8 +74,7 @@ func verdict(report supervisor.Report, err error) string {
 	return unknown
 }
 
-// tryOldToken finds out whether the server accepts the token from before a
-// rotation.
+// tryOldToken tries the token from before a rotation.
 func (o *Options) tryOldToken(ctx context.Context, url supervisor.URL, options supervisor.Options, v *v1alpha1.Verification) {
 	report, err := o.Try(ctx, url, *o.oldToken, options)
 	v.OldToken = verdict(report, err)
@@ -88,8 +86,7 @@ func (o *Options) tryOldToken(ctx context.Context, url supervisor.URL, options s
 	}
 }
 
-// lookUp adds what the context's cluster knows of a bootstrap token, if the
-// server belongs to it.
+// lookUp adds what the cluster knows of a bootstrap token, if the server is its own.
 func (o *Options) lookUp(ctx context.Context, v *v1alpha1.Verification, c contextCluster) {
 	if ca, err := c.ca(ctx); err != nil || ca.Hash != v.CAHash {
 		return
@@ -97,32 +94,30 @@ func (o *Options) lookUp(ctx context.Context, v *v1alpha1.Verification, c contex
 	accepted := v.Verdict == string(supervisor.Accepted)
 	stored, err := c.stored(ctx, o.token)
 	switch {
-	case apierrors.IsNotFound(err) && accepted:
-		v.Hint = "the token was deleted a moment ago; the server accepts it for some seconds more"
-	case apierrors.IsNotFound(err):
-		v.Hint = "the cluster has no token with this id: it has expired, was deleted, or is another cluster's"
-	case errors.Is(err, bootstrap.ErrOtherSecret):
-		v.Hint = "the cluster has a token with this id and another secret: it is mistyped, or another cluster's"
-	case err != nil && accepted:
-	case err != nil:
-		v.Hint = fmt.Sprintf("the cluster does not tell why: %v", err)
-	default:
+	case err == nil:
 		shown := v1alpha1.NewBootstrapToken(stored, time.Now())
 		v.BootstrapToken = &shown
 		if !accepted {
 			v.Hint = whyRefused(&shown)
 		}
+	case accepted:
+	case apierrors.IsNotFound(err):
+		v.Hint = "the cluster has no token with this id: it has expired, was deleted, or is another cluster's"
+	case errors.Is(err, bootstrap.ErrOtherSecret):
+		v.Hint = "the cluster has a token with this id and another secret: it is mistyped, or another cluster's"
+	default:
+		v.Hint = fmt.Sprintf("the cluster does not tell why: %v", err)
 	}
 }
 
 // whyRefused returns what is wrong with a token that the cluster has.
 func whyRefused(t *v1alpha1.BootstrapToken) string {
-	switch {
-	case t.Status == string(bootstrap.Invalid):
+	switch bootstrap.Status(t.Status) {
+	case bootstrap.Invalid:
 		return fmt.Sprintf("secret/%s is malformed: %s", t.Name, t.Problem)
-	case t.Status == string(bootstrap.Expired):
+	case bootstrap.Expired:
 		return fmt.Sprintf("the token expired %s ago: create a new one", duration.HumanDuration(time.Since(t.Expires.Time)))
-	case !slices.Contains(t.Usages, "authentication"):
+	case bootstrap.Unusable:
 		return "the token lacks the usage authentication: create one that has it"
 	}
 	return "the cluster has the token, and it is valid: try again in a moment"
@@ -134,11 +129,7 @@ func printText(obj runtime.Object, w io.Writer) error {
 	if !ok {
 		return cmdutil.PrintTable(obj, w)
 	}
-	lines := []string{
-		"Server: " + v.Server,
-		"Token:  " + describe(v.Token),
-		"",
-	}
+	lines := []string{"Server: " + v.Server, "Token:  " + describe(v.Token), ""}
 	for _, step := range v.Steps {
 		status := strings.Replace(step.Status, string(supervisor.Passed), "ok", 1)
 		lines = append(lines, fmt.Sprintf("%d  %-33s  %-7s  %s", step.Number, step.Name, status, step.Detail))
@@ -154,14 +145,14 @@ func printText(obj runtime.Object, w io.Writer) error {
 	if v.OldToken != "" {
 		lines = append(lines, "", "Old token: "+v.OldToken)
 	}
-	conclusion := v.Verdict
+	conclusion := "Verdict: " + v.Verdict
 	if v.Verdict == string(supervisor.Accepted) {
 		conclusion += ": " + v.Reason
 	}
 	if v.Hint != "" {
 		conclusion += "; " + v.Hint
 	}
-	lines = append(lines, "", "Verdict: "+conclusion, "")
+	lines = append(lines, "", conclusion, "")
 	_, err := io.WriteString(w, strings.Join(lines, "\n"))
 	return err
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Servers is what verify needs to know of the servers and the context's cluster.
+// Servers is what verify needs of target.Servers.
 type Servers interface {
 	URLs(ctx context.Context) ([]supervisor.URL, error)
 	Options(ctx context.Context, t token.Token) supervisor.Options
@@ -35,7 +35,7 @@ type Options struct {
 
 	OldTokenFile string
 
-	// Try tries a token on a server: supervisor.Verify.
+	// Try is supervisor.Verify.
 	Try func(context.Context, supervisor.URL, token.Token, supervisor.Options) (supervisor.Report, error)
 
 	token    token.Token
@@ -47,31 +47,20 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	o := &Options{Streams: streams, Try: supervisor.Verify}
 	o.Print = cmdutil.NewPrintFlags().WithText(printText)
 	cmd := &cobra.Command{
-		Use:                   "verify (TOKEN | - | --token-file FILE) [--server URL]...",
-		DisableFlagsInUseLine: true,
-		Short:                 "Check whether a node can join with a token",
+		Use:   "verify (TOKEN | - | --token-file FILE) [--server URL]...",
+		Short: "Check whether a node can join with a token",
 		Long: templates.LongDesc(`
-			Try a token on a K3s server as a joining node does, without joining. It takes
-			five steps: download the server's CA bundle, hash it, compare the hash with the
-			token's, validate the server's certificate, send the credentials. Nothing
-			changes on the server.
+			Try a token on K3s servers as a joining node does, without joining. The credentials
+			go to no server that has not proved to be the token's.
 
-			The credentials go to no server that has not proved to be the token's. A token
-			without a CA hash is tried if the server has the CA of the kubeconfig's context;
-			on any other server it needs --insecure-trust-server.
+			After a rotation of the server token, --old-token-file shows which servers were
+			not restarted. Once all accept the new token alone, the record of the rotation is
+			removed.
 
-			The command succeeds only if all servers accept the token. After a rotation of
-			the server token, --old-token-file shows which of them were not restarted. Once
-			all accept the new token alone, the record of the rotation is removed.
-
-			--server and --token are those of "k3s token rotate", not kubectl's. Others on
-			this machine can read command lines, so prefer "-", --token-file or K3S_TOKEN.`),
+			--server and --token are those of "k3s token rotate", not kubectl's.`),
 		Example: templates.Examples(`
 			# Check whether a node can join with the token in a file
 			kubectl k3s-token verify --token-file node-token
-
-			# Check a new token
-			kubectl k3s-token create --ttl 1h | kubectl k3s-token verify -
 
 			# Check whether every server of the cluster accepts the token
 			kubectl k3s-token verify --all-servers --token-file node-token
@@ -96,7 +85,6 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			}
 			return o.Run(cmd.Context(), servers, newContextCluster(servers), printer)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	o.AddFlags(cmd, "the token to verify")
 	cmd.Flags().StringVar(&o.OldTokenFile, "old-token-file", "", "File with the server token from before a rotation, to see which servers still accept it.")

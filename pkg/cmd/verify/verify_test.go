@@ -142,7 +142,7 @@ func TestWhatTheClusterKnowsOfABootstrapToken(t *testing.T) {
 		want   string
 	}{
 		{"good", bootstrap.Token{Description: "rack\x1b 7"}, nil, "\nDescription: rack\ufffd 7\nExpires:     <never>\nGroups:      <none>\nUsages:      authentication\n"},
-		{"good", bootstrap.Token{}, missing, "accepted: servers and agents can join; the token was deleted a moment ago"},
+		{"good", bootstrap.Token{}, missing, "accepted: servers and agents can join\n"},
 		{"good", bootstrap.Token{}, errors.New("forbidden"), "accepted: servers and agents can join\n"},
 		{"old", bootstrap.Token{}, missing, "refused; the cluster has no token with this id"},
 		{"old", bootstrap.Token{}, bootstrap.ErrOtherSecret, "refused; the cluster has a token with this id and another secret"},

@@ -13,7 +13,6 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
@@ -29,17 +28,11 @@ type Options struct {
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) *cobra.Command {
 	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
 	cmd := &cobra.Command{
-		Use:                   "version",
-		DisableFlagsInUseLine: true,
-		Short:                 "Print the versions of the plugin and the server",
-		Long: templates.LongDesc(`
-			Print the version of the plugin, and the version and distribution of the server
-			of the current context.`),
+		Use:   "version",
+		Short: "Print the versions of the plugin and the server",
+		Long:  templates.LongDesc(`Print the versions of the plugin and of the context's server.`),
 		Example: templates.Examples(`
-			# Print both versions
-			kubectl k3s-token version
-
-			# Print the plugin's alone; no cluster is asked
+			# Print the plugin's version alone; no cluster is asked
 			kubectl k3s-token version --client`),
 		Args: cmdutil.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,7 +47,6 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1
 			}
 			return errors.Join(o.Streams.Print(cmd.Context(), printer, info), serverErr)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().BoolVar(&o.ClientOnly, "client", false, "Print the plugin's version only; no cluster is asked.")
 	o.Print.AddFlags(cmd)
@@ -66,8 +58,8 @@ func serverVersion(ctx context.Context, clients cmdutil.Clients) (*v1alpha1.Serv
 	if err != nil {
 		return nil, err
 	}
-	var version cluster.Version
-	if version, err = c.Version(ctx); err != nil {
+	version, err := c.Version(ctx)
+	if err != nil {
 		return nil, err
 	}
 	return &v1alpha1.ServerVersion{GitVersion: version.GitVersion, Distribution: string(version.Distribution())}, nil

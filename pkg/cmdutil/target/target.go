@@ -3,6 +3,7 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,22 +22,20 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
+// The variables that K3s itself reads.
 const (
-	// The variables that K3s itself reads.
 	envToken = "K3S_TOKEN"
 	envURL   = "K3S_URL"
-
-	// lookupTimeout is how long the Kubernetes API may take to tell what the
-	// commands of the supervisor can do without.
-	lookupTimeout = 10 * time.Second
 )
+
+// lookupTimeout is for what verify and rotate can do without.
+const lookupTimeout = 10 * time.Second
 
 // ErrNoToken says that no token was given in any of the ways.
 var ErrNoToken = cmdutil.WithHint(errors.New("no token given"), `give a TOKEN, "-" to read standard input, --token-file or %s`, envToken)
 
-// Flags are the flags of verify and rotate: which servers, which token,
-// and how far to trust a server. --server and --token are those of "k3s token
-// rotate", and not kubectl's flags of these names.
+// Flags are the flags of verify and rotate. --server and --token are those of "k3s
+// token rotate", and not kubectl's flags of these names.
 type Flags struct {
 	URLs        []string
 	AllServers  bool
@@ -45,8 +44,7 @@ type Flags struct {
 	TrustServer bool
 }
 
-// AddFlags adds the flags. which is the token that they take, such as "the token
-// to verify".
+// AddFlags adds the flags. which is the token, such as "the token to verify".
 func (f *Flags) AddFlags(cmd *cobra.Command, which string) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.URLs, "server", "s", nil, "K3s server, such as https://k3s.example.com:6443; may be repeated. (default "+envURL+", or the context's server)")
@@ -61,21 +59,18 @@ func (f *Flags) AddFlags(cmd *cobra.Command, which string) {
 // ReadToken returns the token that is given as an argument, with --token, in
 // --token-file or else in K3S_TOKEN, or ErrNoToken.
 func (f *Flags) ReadToken(ctx context.Context, streams cmdutil.Streams, args []string) (token.Token, error) {
-	given := slices.Clone(args)
-	if f.Token != "" {
-		given = append(given, f.Token)
-	}
+	value := cmp.Or(f.Token, os.Getenv(envToken))
 	var text string
 	var err error
 	switch {
-	case len(given)+min(len(f.TokenFile), 1) > 1:
-		return token.Token{}, errors.New("the token is given twice: choose one of TOKEN, --token and --token-file")
-	case len(given) == 1:
-		text, err = streams.ReadToken(ctx, given[0])
+	case len(args)+min(len(f.Token), 1)+min(len(f.TokenFile), 1) > 1:
+		err = errors.New("the token is given twice: choose one of TOKEN, --token and --token-file")
+	case len(args) == 1:
+		text, err = streams.ReadToken(ctx, args[0])
 	case f.TokenFile != "":
 		text, err = cmdutil.ReadTokenFile(ctx, f.TokenFile)
-	case os.Getenv(envToken) != "":
-		text, err = streams.ReadToken(ctx, os.Getenv(envToken))
+	case value != "":
+		text, err = streams.ReadToken(ctx, value)
 	default:
 		err = ErrNoToken
 	}
@@ -84,25 +79,23 @@ func (f *Flags) ReadToken(ctx context.Context, streams cmdutil.Streams, args []s
 	}
 	t, err := token.Parse(text)
 	if err != nil {
-		return token.Token{}, fmt.Errorf("malformed token: %w", err)
+		err = fmt.Errorf("malformed token: %w", err)
 	}
-	return t, nil
+	return t, err
 }
 
-// Servers are the K3s servers that the flags name, and the cluster of the
-// context, which knows more of them.
+// Servers are the K3s servers that the flags name, and the context's cluster.
 type Servers struct {
-	// Named are those of --server or K3S_URL.
-	Named []supervisor.URL
-	// Cluster is nil if there is no usable kubeconfig.
-	Cluster *cluster.Cluster
+	Named   []supervisor.URL // by --server or K3S_URL
+	Cluster *cluster.Cluster // nil if there is no usable kubeconfig
 
 	flags      *Flags
-	clusterErr error
+	timeout    time.Duration // --request-timeout
+	clusterErr error         // why there is no cluster
 }
 
-// Servers checks the flags. It opens no connection. A kubeconfig that cannot be
-// used is an error only once it is needed.
+// Servers checks the flags. A kubeconfig that cannot be used is an error only once
+// it is needed.
 func (f *Flags) Servers(clients cmdutil.Clients) (*Servers, error) {
 	s := &Servers{flags: f, clusterErr: errors.New("there is no kubeconfig context")}
 	given, source := f.URLs, "--server"
@@ -118,16 +111,20 @@ func (f *Flags) Servers(clients cmdutil.Clients) (*Servers, error) {
 			s.Named = append(s.Named, url)
 		}
 	}
-	if found, err := clients.Cluster(); err != nil {
+	found, err := clients.Cluster()
+	switch {
+	case err != nil:
 		s.clusterErr = err
-	} else if clients.HasConfig() {
+		return s, nil
+	case clients.HasConfig():
 		s.Cluster = found
 	}
+	s.timeout = found.Config.Timeout
 	return s, nil
 }
 
-// URLs returns the servers to talk to: those that are named, all of the context's
-// cluster with --all-servers, or the context's own.
+// URLs returns the servers that are named, or the context's, or with --all-servers
+// all of both.
 func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 	if len(s.Named) > 0 && !s.flags.AllServers {
 		return s.Named, nil
@@ -149,19 +146,19 @@ func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 	return urls, err
 }
 
-// Options returns how to connect to a server with a token. For a token without a
-// CA hash the CA of the context vouches for its own servers.
+// Options returns how to connect with a token. The context's CA vouches for its own
+// servers if the token has no CA hash.
 func (s *Servers) Options(ctx context.Context, t token.Token) supervisor.Options {
 	options := supervisor.Options{
 		CAHash:             t.CAHash,
 		TrustUnknownServer: s.flags.TrustServer,
 		Proxy:              utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment),
 		UserAgent:          rest.DefaultKubernetesUserAgent(),
+		Timeout:            s.timeout,
 	}
 	if s.Cluster == nil {
 		return options
 	}
-	options.Timeout = s.Cluster.Config.Timeout
 	if s.Cluster.Config.Proxy != nil {
 		options.Proxy = s.Cluster.Config.Proxy
 	}
@@ -173,20 +170,16 @@ func (s *Servers) Options(ctx context.Context, t token.Token) supervisor.Options
 	return options
 }
 
-// ContextCA returns the CA of the context's cluster. An API server that does not
-// answer is no reason to forget the CA in the kubeconfig.
+// ContextCA returns the CA of the context's cluster, or that of the kubeconfig if
+// the API server does not tell.
 func (s *Servers) ContextCA(ctx context.Context) (cluster.CA, error) {
 	if s.Cluster == nil {
 		return cluster.CA{}, s.clusterErr
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	ca, err := s.Cluster.CA(ctx)
-	if err == nil {
+	if ca, err := s.Cluster.CA(ctx); err == nil {
 		return ca, nil
 	}
-	if own, ownErr := s.Cluster.KubeconfigCA(); ownErr == nil {
-		return own, nil
-	}
-	return cluster.CA{}, err
+	return s.Cluster.KubeconfigCA()
 }
