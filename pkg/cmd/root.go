@@ -79,7 +79,7 @@ func NewCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 		SuggestionsMinimumDistance: 2,
 		Args:                       refuseUnknown,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE:          func(*cobra.Command, []string) error { return setVerbosity(verbosity) },
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return setVerbosity(cmd, verbosity) },
 	}
 	root.SetIn(ioStreams.In)
 	root.SetOut(ioStreams.Out)
@@ -157,12 +157,11 @@ func showPluginName(root *cobra.Command) {
 
 // setVerbosity sets the level of client-go's log. At level 0 there is none: what
 // client-go logs then is an error that the command reports too.
-func setVerbosity(verbosity int) error {
+func setVerbosity(cmd *cobra.Command, verbosity int) error {
 	if verbosity <= 0 {
-		klog.SetLogger(klog.New(nil))
+		cmd.SetContext(klog.NewContext(cmd.Context(), klog.New(nil)))
 		return nil
 	}
-	klog.ClearLogger()
 	var flags flag.FlagSet
 	klog.InitFlags(&flags)
 	return flags.Set("v", strconv.Itoa(min(verbosity, maxVerbosity)))

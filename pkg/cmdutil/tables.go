@@ -100,15 +100,18 @@ func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
 
 // caHashResult says what became of step 3, the comparison of the CA hashes.
 func caHashResult(v *v1alpha1.Verification) string {
-	switch {
-	case len(v.Steps) < 3:
-		return "unknown"
-	case v.Steps[2].Status == "passed":
-		return "matches"
-	case v.Steps[2].Status == "failed" && v.Token.CAHash != "":
-		return "differs"
+	for _, step := range v.Steps {
+		switch {
+		case step.Number != 3:
+		case step.Status == "passed":
+			return "matches"
+		case step.Status == "failed" && v.Token.CAHash != "":
+			return "differs"
+		default:
+			return "unverified"
+		}
 	}
-	return "unverified"
+	return "unknown"
 }
 
 // TokenKind names a type of token for people.
