@@ -137,6 +137,22 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// TestLibraryProgram runs the program in docs/library.md as it is written there.
+func TestLibraryProgram(t *testing.T) {
+	server := borrowServer(t)
+	_, program, _ := strings.Cut(documents(t, "docs/library.md")["docs/library.md"], "```go\n")
+	program, _, _ = strings.Cut(program, "\n```")
+	file := writeFile(t, t.TempDir(), "main.go", program)
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-tags", "kustomize_disable_go_plugin_support", file)
+	cmd.Dir = "../.." // whose module has the packages
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+server.Kubeconfig)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil || !regexp.MustCompile(`^K10[0-9a-f]{64}::[a-z0-9]{6}\.[a-z0-9]{16}\n$`).Match(out) {
+		t.Errorf("the program ended with %v and printed %d bytes, want a token in secure format", err, len(out))
+	}
+}
+
 // codeBlocks are the fenced blocks of a Markdown text that are marked "sh".
 func codeBlocks(markdown string) []string {
 	var blocks []string
