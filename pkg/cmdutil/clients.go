@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -130,11 +131,15 @@ func (c Clients) Tokens() (*bootstrap.Store, error) {
 // server's address.
 func (c Clients) ClusterName() string {
 	raw, rawErr := c.flags.ToRawKubeConfigLoader().RawConfig()
-	cluster, err := c.Cluster()
-	if err != nil || rawErr != nil {
+	cluster, clusterErr := c.Cluster()
+	if rawErr != nil || clusterErr != nil {
 		return "the cluster"
 	}
-	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), cluster.Config.Host)
+	server, err := url.Parse(cluster.Config.Host) // which may hold a password
+	if err != nil {
+		return "the cluster"
+	}
+	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), server.Redacted())
 }
 
 // HasConfig tells whether there is a kubeconfig, or a Pod's own configuration.

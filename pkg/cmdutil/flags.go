@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/xhit/go-str2duration/v2"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -66,6 +67,8 @@ func ParseTTL(text string) (time.Duration, error) {
 type Expiry struct {
 	TTL time.Duration
 	End time.Time
+
+	endFlag *pflag.Flag
 }
 
 // AddFlags adds the flags. A default TTL of zero requires one of them.
@@ -76,6 +79,7 @@ func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
 		return err
 	})
 	cmd.Flags().TimeVar(&e.End, "expires-at", time.Time{}, []string{time.RFC3339}, "Time at which the token expires, in RFC 3339, such as 2030-01-31T12:00:00Z, instead of --ttl.")
+	e.endFlag = cmd.Flag("expires-at")
 	cmd.MarkFlagsMutuallyExclusive("ttl", "expires-at")
 	if defaultTTL == 0 {
 		cmd.MarkFlagsOneRequired("ttl", "expires-at")
@@ -90,13 +94,13 @@ func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
 // before the time that was asked for. The zero time is never.
 func (e *Expiry) At(now time.Time) (time.Time, error) {
 	end := e.End
-	switch {
-	case end.IsZero() && e.TTL == 0:
-		return time.Time{}, nil
-	case end.IsZero():
-		end = now.Add(e.TTL)
-	case !end.After(now):
+	switch given := e.endFlag != nil && e.endFlag.Changed || !end.IsZero(); {
+	case given && !end.After(now):
 		return time.Time{}, fmt.Errorf("--expires-at %s is in the past", end.Format(time.RFC3339))
+	case !given && e.TTL == 0:
+		return time.Time{}, nil
+	case !given:
+		end = now.Add(e.TTL)
 	}
 	return end.Add(time.Second - 1).Truncate(time.Second).UTC(), nil
 }

@@ -16,6 +16,9 @@ type OutputFile struct {
 // CreateOutputFile creates the file that a flag names, before there is a secret to
 // write. It never takes a file that exists. Call Discard when done.
 func CreateOutputFile(flag, name string) (*OutputFile, error) {
+	if name == "-" {
+		return nil, WithHint(fmt.Errorf("--%s: \"-\" is no file", flag), "leave the flag out for standard output")
+	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the file that the user names
 	if errors.Is(err, fs.ErrExist) {
 		return nil, WithHint(fmt.Errorf("--%s: %s exists", flag, name), "name a new file")

@@ -88,6 +88,9 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 		err := printer.PrintObj(obj, w)
 		if err != nil {
 			text, _, _ := strings.Cut(err.Error(), ". Printing more information")
+			if strings.HasSuffix(text, " cannot be filtered") { // which quotes the value
+				text = "error executing jsonpath: only a list can be filtered"
+			}
 			err = errors.New(text)
 		}
 		return err

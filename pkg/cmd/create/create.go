@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -210,7 +211,7 @@ func (o *Options) newToken() (*bootstrap.Token, error) {
 		return nil, err
 	}
 	labels, err := labels.ConvertSelectorToLabelsMap(o.Labels)
-	if err != nil {
+	if err != nil || len(metav1validation.ValidateLabels(labels, nil)) > 0 {
 		return nil, cmdutil.WithHint(errors.New("--labels: malformed label"), "write KEY=VALUE, several separated by commas")
 	}
 	t := &bootstrap.Token{
