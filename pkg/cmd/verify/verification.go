@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -28,7 +29,7 @@ const (
 
 // verify tries the token on one server and returns what is known of the answer.
 func (o *Options) verify(ctx context.Context, url supervisor.URL, options supervisor.Options, c contextCluster) v1alpha1.Verification {
-	report, err := o.Try(ctx, url, o.token, options)
+	report, err := o.tryUntilKnown(ctx, url, options, c)
 	v := v1alpha1.Verification{
 		Server:       url.String(),
 		Remote:       report.Remote,
@@ -61,6 +62,35 @@ func (o *Options) verify(ctx context.Context, url supervisor.URL, options superv
 		o.tryOldToken(ctx, url, options, &v)
 	}
 	return v
+}
+
+// tryUntilKnown tries the token, and again for some seconds if the server refuses
+// one that the cluster has and that is valid: a server learns of a new token a
+// moment after its creation.
+func (o *Options) tryUntilKnown(ctx context.Context, url supervisor.URL, options supervisor.Options, c contextCluster) (report supervisor.Report, err error) {
+	backoff := wait.Backoff{Duration: time.Second, Steps: 5}
+	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (done bool, _ error) {
+		report, err = o.Try(ctx, url, o.token, options)
+		return !o.isNew(ctx, report, c), nil
+	})
+	return report, err
+}
+
+// isNew tells whether the server refuses a token that the cluster has and that is
+// valid.
+func (o *Options) isNew(ctx context.Context, report supervisor.Report, c contextCluster) bool {
+	if o.token.Type() != token.Bootstrap || report.Finding.Verdict() != supervisor.Refused {
+		return false
+	}
+	if ca, err := c.ca(ctx); err != nil || ca.Hash != report.CAHash {
+		return false
+	}
+	stored, err := c.stored(ctx, o.token)
+	if err != nil {
+		return false
+	}
+	status, _ := stored.Status(time.Now())
+	return status == bootstrap.Active
 }
 
 func verdict(report supervisor.Report, err error) string {

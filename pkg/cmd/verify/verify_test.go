@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -102,6 +103,29 @@ func run(ctx context.Context, t *testing.T, text string, hosts servers, change f
 	return out.String(), errOut.String()
 }
 
+// The server does not know a new token at once.
+func TestAValidTokenThatIsRefusedIsTriedAgain(t *testing.T) {
+	for tries, want := range map[int]string{3: "Verdict: accepted", 9: "Verdict: refused; the cluster has the token, and it is valid"} {
+		synctest.Test(t, func(t *testing.T) {
+			tried := 0
+			stdout, _ := run(t.Context(), t, bootstrapID, servers{"good"}, func(o *Options, c *contextCluster) {
+				o.Try = func(ctx context.Context, url supervisor.URL, got token.Token, options supervisor.Options) (supervisor.Report, error) {
+					if tried++; tried < tries {
+						url = supervisor.URL{} // which refuses
+					}
+					return try(ctx, url, got, options)
+				}
+				c.stored = func(context.Context, token.Token) (*bootstrap.Token, error) {
+					return &bootstrap.Token{SecretName: "bootstrap-token-abcdef", Usages: []string{"authentication"}}, nil
+				}
+			})
+			if !strings.Contains(stdout, want) || tried != min(tries, 5) {
+				t.Errorf("after %d tries: %s", tried, stdout)
+			}
+		})
+	}
+}
+
 func TestTheVerdictOfAServer(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string][2]string{
@@ -147,7 +171,6 @@ func TestWhatTheClusterKnowsOfABootstrapToken(t *testing.T) {
 		{"old", bootstrap.Token{}, missing, "refused; the cluster has no token with this id"},
 		{"old", bootstrap.Token{}, bootstrap.ErrOtherSecret, "refused; the cluster has a token with this id and another secret"},
 		{"old", bootstrap.Token{}, errors.New("forbidden"), "refused; the cluster does not tell why: forbidden"},
-		{"old", bootstrap.Token{}, nil, "refused; the cluster has the token, and it is valid"},
 		{"old", bootstrap.Token{Expires: time.Now().Add(-time.Hour)}, nil, "refused; the token expired 60m ago"},
 		{"old", bootstrap.Token{Problem: "expiration is not in RFC 3339"}, nil, "refused; secret/bootstrap-token-abcdef is malformed: expiration"},
 		{"old", bootstrap.Token{Usages: []string{"signing"}}, nil, "refused; the token lacks the usage authentication"},
