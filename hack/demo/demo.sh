@@ -6,20 +6,22 @@ set -euo pipefail
 plugin=(kubectl-k3s_token)
 if command -v kubectl > /dev/null; then plugin=(kubectl k3s-token); fi
 
-# show shows a command and what it prints, which is then in $printed.
 show() {
-  echo "$ ${plugin[*]} $*"
-  printed=$("${plugin[@]}" "$@")
-  printf '%s\n\n' "$printed"
+  printf '\n$ %s\n' "$*"
+  "$@"
 }
 
-show create --ttl 2h --description worker-7
-credentials=${printed#*::}
-show list
-show delete "${credentials%%.*}"
-show list
+create=("${plugin[@]}" create --ttl 2h --description worker-7 --print-join-command=agent)
+if [[ -v NEW_MACHINE ]]; then create+=(--wait); fi
+printf '$ %s\n' "${create[*]}"
+# A new machine, if there is one, runs the command that is printed.
+"${create[@]}" | tee "${NEW_MACHINE:-/dev/null}"
+show "${plugin[@]}" list
+show "${plugin[@]}" delete "$(kubectl-k3s_token list -o jsonpath='{.items[0].id}')"
+show "${plugin[@]}" list
+if [[ -v NEW_MACHINE ]] && command -v kubectl > /dev/null; then show kubectl get nodes; fi
 if [[ ${1:-} == --keep ]]; then
-  printf 'The server runs until you press Ctrl-C. In another terminal:\n\n  export KUBECONFIG=%q PATH=%q:$PATH\n\n' \
+  printf '\nThe server runs until you press Ctrl-C. In another terminal:\n\n  export KUBECONFIG=%q PATH=%q:$PATH\n\n' \
     "$KUBECONFIG" "$(dirname "$(command -v kubectl-k3s_token)")"
   trap 'exit 0' INT TERM
   while :; do sleep 1; done

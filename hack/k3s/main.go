@@ -1,22 +1,27 @@
-// Command k3s is a real K3s control plane for this project's tests and demo.
+// Command k3s is a real K3s, server and agent, for this project's tests and demo.
 //
 // It is put together from the packages of K3s itself, so that what the plugin
-// is tested against is the real server and not somebody's idea of it. It holds
-// three commands:
+// is tested against is the real thing and not somebody's idea of it. It holds
+// these commands:
 //
-//	server   K3s's own server; run it with --disable-agent, since nothing of a
-//	         node (container runtime, kubelet images) is part of the binary
-//	token    K3s's own `k3s token`, to compare the plugin with
-//	oracle   answers questions about tokens with the code of a joining node
+//	server        K3s's own server; run it with --disable-agent
+//	agent         K3s's own agent; the container runtime is the machine's, since
+//	              none is part of the binary
+//	token         K3s's own `k3s token`, to compare the plugin with
+//	certificate   K3s's own, to rotate a cluster's CA
+//	oracle        answers questions about tokens with the code of a joining node
 //
 // Linked with Program=rke2 it speaks as RKE2 does.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 
+	"github.com/k3s-io/k3s/pkg/cli/agent"
+	"github.com/k3s-io/k3s/pkg/cli/cert"
 	"github.com/k3s-io/k3s/pkg/cli/cmds"
 	"github.com/k3s-io/k3s/pkg/cli/server"
 	"github.com/k3s-io/k3s/pkg/cli/token"
@@ -29,6 +34,8 @@ func main() {
 	app := cmds.NewApp()
 	app.Commands = []cli.Command{
 		serverCommand(),
+		cmds.NewAgentCommand(agent.Run),
+		cmds.NewCertCommands(cert.Check, cert.Rotate, cert.RotateCA),
 		cmds.NewTokenCommands(token.Create, token.Delete, token.Generate, token.List, token.Rotate),
 		{
 			Name:   "oracle",
@@ -43,13 +50,14 @@ func main() {
 
 // serverCommand is K3s's server command and one more flag: K3s serves nodes and
 // the Kubernetes API on one port, while RKE2 has a port of its own for nodes,
-// which its own command line sets through the same two fields.
+// which its own command line sets through the same fields.
 func serverCommand() cli.Command {
 	var supervisorPort int
 	command := cmds.NewServerCommand(func(c *cli.Context) error {
 		if supervisorPort != 0 {
 			cmds.ServerConfig.SupervisorPort = supervisorPort
 			cmds.ServerConfig.APIServerPort = cmds.ServerConfig.HTTPSPort
+			cmds.ServerConfig.APIServerBindAddress = cmp.Or(cmds.AgentConfig.BindAddress, "0.0.0.0")
 		}
 		return server.Run(c)
 	})

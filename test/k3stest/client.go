@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -88,24 +88,25 @@ func (s *Server) roots() (*x509.CertPool, error) {
 // ReadyPath is the supervisor's path that tells whether an agent could join.
 func (s *Server) ReadyPath() string { return "/v1-" + s.Program + "/readyz" }
 
-// awaitReady returns when the server can be used, when its process has ended,
-// or when ctx is done; the error says what was missing.
+// awaitReady returns when the server can be used.
 func (s *Server) awaitReady(ctx context.Context) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		missing := s.missing(ctx)
-		if missing == nil {
-			return nil
+	return poll(ctx, s.process.ended, s.missing)
+}
+
+// AwaitNode returns when the cluster has a node of that name that is Ready.
+func (s *Server) AwaitNode(ctx context.Context, name string) error {
+	return poll(ctx, s.process.ended, func(ctx context.Context) error {
+		node, err := s.Core.Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), missing)
-		case <-s.process.ended:
-			return errors.New("its process ended")
-		case <-ticker.C:
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				return nil
+			}
 		}
-	}
+		return fmt.Errorf("node %s is not Ready", name)
+	})
 }
 
 // missing says what still keeps the server from being used.

@@ -1,7 +1,8 @@
 // Package k3stest starts a real K3s control plane on the loopback interface,
 // for tests and for the demo. It needs neither root nor containers, only the
 // binary that `make k3s` builds. Several servers of one cluster need root, and
-// the network of their own that [NewNetwork] makes. It runs on Linux.
+// the network of their own that [NewNetwork] makes; so do real agents, each on a
+// [Machine] of its own. It runs on Linux.
 package k3stest
 
 import (
@@ -42,6 +43,22 @@ const (
 	// Ports are below the range that Linux uses for outgoing connections.
 	firstPort, lastPort = 20000, 32000
 )
+
+// controlPlaneOnly are the arguments of a server that is nothing but a control plane.
+// A server that joins is refused if some of them are not those of the others.
+var controlPlaneOnly = []string{
+	"--disable-agent",
+	// Without it a server that runs as root puts a kubeconfig link and a node
+	// password into the machine's /etc/rancher.
+	"--rootless",
+	"--disable", "traefik,servicelb,metrics-server,local-storage,coredns,runtimes",
+	"--disable-cloud-controller",
+	"--disable-network-policy",
+	"--disable-helm-controller",
+	"--disable-kube-proxy",
+	"--disable-scheduler",
+	"--flannel-backend", "none",
+}
 
 // Options say what kind of server to start.
 type Options struct {
@@ -271,20 +288,10 @@ func (s *Server) arguments() []string {
 		"--https-listen-port", strconv.Itoa(s.port),
 		"--node-ip", address,
 		"--node-name", name,
-		"--disable-agent",
-		// Without it a server that runs as root puts a kubeconfig link and a
-		// node password into the machine's /etc/rancher.
-		"--rootless",
-		"--disable", "traefik,servicelb,metrics-server,local-storage,coredns,runtimes",
-		"--disable-cloud-controller",
-		"--disable-network-policy",
-		"--disable-helm-controller",
-		"--disable-kube-proxy",
-		"--disable-scheduler",
-		"--flannel-backend", "none",
 		"--kube-controller-manager-arg", "secure-port=" + strconv.Itoa(s.controllerPort),
 		"--kube-controller-manager-arg", "controllers=" + controllers,
 	}
+	args = append(args, controlPlaneOnly...)
 	if s.options.Host == nil {
 		args = append(args, "--bind-address", address, "--advertise-address", address)
 	} else {

@@ -1,6 +1,8 @@
 package k3stest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"runtime"
@@ -18,7 +20,10 @@ type process struct {
 // Ctrl-C of a terminal does not reach it: whoever started it stops it, after
 // its last use.
 func startProcess(command *exec.Cmd) (*process, error) {
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Setpgid, command.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	p := &process{command: command, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
@@ -59,5 +64,25 @@ func (p *process) kill(patience time.Duration) error {
 		return nil
 	case <-time.After(patience):
 		return fmt.Errorf("process %d does not end even by force", p.command.Process.Pid)
+	}
+}
+
+// poll returns when nothing is missing any more, when the process has ended, or when
+// ctx is done; the error says what was missing.
+func poll(ctx context.Context, ended <-chan struct{}, missing func(context.Context) error) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		lack := missing(ctx)
+		if lack == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), lack)
+		case <-ended:
+			return errors.New("its process ended")
+		case <-ticker.C:
+		}
 	}
 }

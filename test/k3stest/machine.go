@@ -1,0 +1,182 @@
+package k3stest
+
+import (
+	"context"
+	_ "embed" // machine.sh
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+//go:embed machine.sh
+var machineScript string
+
+// cniConfig is what makes a node's network ready in the kubelet's eyes. No pod ever
+// uses it.
+const cniConfig = `{"cniVersion": "0.4.0", "name": "k3stest", "plugins": [
+  {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.42.0.0/24"}}]}
+`
+
+// MachineOptions say what kind of machine to make.
+type MachineOptions struct {
+	// Dir is a folder for the machine's disk; made if missing.
+	Dir string
+	// Host is where on a network the machine is.
+	Host *Host
+	// Name is the machine's host name, which becomes its node's name; the network
+	// host's by default.
+	Name string
+	// Program is "k3s" (the default) or "rke2".
+	Program string
+	// Config is the config.yaml of the machine's K3s.
+	Config string
+	// Hosts is the machine's /etc/hosts; there is no other name service.
+	Hosts string
+	// NoRuntime leaves out the container runtime: an agent joins, but has no kubelet.
+	NoRuntime bool
+	// NoCNI leaves out the configuration without which a node never gets Ready.
+	NoCNI bool
+}
+
+// Machine is a place for a K3s of its own: it has a host name, a network, a disk and
+// processes apart from those of this machine and of each other.
+type Machine struct {
+	// Name is the host name.
+	Name string
+
+	options MachineOptions
+	binary  string
+	process *process
+}
+
+// NewMachine makes a machine, for which [NodeTools] has to be satisfied. Nothing runs
+// on it yet.
+func NewMachine(options MachineOptions) (*Machine, error) {
+	if options.Program == "" {
+		options.Program = "k3s"
+	}
+	if options.Name == "" {
+		options.Name = options.Host.Name
+	}
+	binary, err := Binary(options.Program)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{Name: options.Name, options: options, binary: binary}
+	return m, m.writeDisk()
+}
+
+// NodeTools says what this machine lacks to run nodes; nil is nothing.
+func NodeTools() error {
+	if os.Geteuid() != 0 {
+		return errors.New("a node needs root")
+	}
+	for _, tool := range []string{"ip", "nsenter", "containerd"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("a node needs %s: %w", tool, err)
+		}
+	}
+	return nil
+}
+
+// writeDisk lays out the files that are not there yet. What is particular to this
+// kind of machine stands beside the config.yaml that a user has.
+func (m *Machine) writeDisk() error {
+	config := filepath.Join("etc/rancher", m.options.Program, "config.yaml")
+	files := map[string]string{
+		config + ".d/machine.yaml": "container-runtime-endpoint: unix:///run/containerd/containerd.sock\n" +
+			// Without them the kubelet makes cgroups that stay.
+			"kubelet-arg+: [cgroups-per-qos=false, enforce-node-allocatable=]\n",
+	}
+	if m.options.Config != "" {
+		files[config] = m.options.Config
+	}
+	if m.options.Hosts != "" {
+		files["hosts"] = m.options.Hosts
+	}
+	if !m.options.NoCNI {
+		files["cni.conflist"] = cniConfig
+	}
+	for name, content := range files {
+		path := filepath.Join(m.options.Dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			return fmt.Errorf("write the machine's disk: %w", err)
+		}
+	}
+	return nil
+}
+
+// Start runs a shell command on the machine, such as "k3s agent", until it ends or
+// [Machine.Stop] is called. The environment is added to an almost empty one.
+func (m *Machine) Start(shellCommand string, env ...string) error {
+	log, err := os.OpenFile(m.file("log"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the machine's log: %w", err)
+	}
+	defer log.Close()
+	command := m.command(shellCommand, env)
+	command.Stdout, command.Stderr = log, log
+	if m.process, err = startProcess(command); err != nil {
+		return fmt.Errorf("start a machine: %w", err)
+	}
+	return nil
+}
+
+// Run runs a shell command on the machine to its end, and returns what it printed
+// on its standard output.
+func (m *Machine) Run(ctx context.Context, shellCommand string, env ...string) (string, error) {
+	var out, problem strings.Builder
+	command := m.command(shellCommand, env)
+	command.Stdout, command.Stderr = &out, &problem
+	p, err := startProcess(command)
+	if err != nil {
+		return "", fmt.Errorf("start a machine: %w", err)
+	}
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), p.kill(stopTimeout))
+	}
+	if code := command.ProcessState.ExitCode(); code != 0 {
+		return out.String(), fmt.Errorf("exit code %d: %s", code, problem.String())
+	}
+	return out.String(), nil
+}
+
+// Stop takes the machine's power away; its disk stays. Stopping a machine that does
+// not run is no error.
+func (m *Machine) Stop() error {
+	if m.process == nil {
+		return nil
+	}
+	return m.process.kill(stopTimeout)
+}
+
+// Log is what the command of the last Start has printed so far.
+func (m *Machine) Log() string {
+	content, _ := os.ReadFile(m.file("log"))
+	return string(content)
+}
+
+func (m *Machine) file(name string) string { return filepath.Join(m.options.Dir, name) }
+
+// command is a shell command on the machine. It goes there by the environment, since
+// it may hold a token, and arguments could be read by everyone.
+func (m *Machine) command(shellCommand string, env []string) *exec.Cmd {
+	argv := slices.Concat(m.options.Host.prefix(), []string{"sh", "-c", machineScript})
+	command := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it is ended with its namespaces
+	command.Dir = m.options.Dir
+	runtime := "yes"
+	if m.options.NoRuntime {
+		runtime = ""
+	}
+	command.Env = append([]string{"PATH=" + filepath.Dir(m.binary) + ":" + os.Getenv("PATH"), "HOME=/root",
+		"NODE=" + m.Name, "RUNTIME=" + runtime, "COMMAND=" + shellCommand}, env...)
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS}
+	return command
+}
