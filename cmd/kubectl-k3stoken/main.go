@@ -26,8 +26,7 @@ func run() int {
 	// A reader that goes away must not end the process before it has removed a
 	// token that nobody has seen: the write fails instead.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signalContext()
-	defer stop()
+	ctx := signalContext()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	err := cmd.Run(ctx, os.Args, streams, buildInfo())
 	var interrupt interrupted
@@ -35,29 +34,21 @@ func run() int {
 	case err == nil:
 		return 0
 	case errors.As(context.Cause(ctx), &interrupt):
-		return interrupt.exitCode()
+		return 128 + int(interrupt) // as shells have it
 	}
 	return 1
 }
 
 // interrupted is the cause of a context that a signal has cancelled.
-type interrupted struct{ os.Signal }
+type interrupted syscall.Signal
 
 func (interrupted) Error() string        { return "interrupted" }
 func (interrupted) Is(target error) bool { return target == context.Canceled }
 
-// exitCode is what a shell expects of a process that the signal ended.
-func (i interrupted) exitCode() int {
-	if number, ok := i.Signal.(syscall.Signal); ok {
-		return 128 + int(number)
-	}
-	return 130
-}
-
 // signalContext returns a context that the first signal cancels. The second one
 // ends the process at once. A signal that the parent ignores, as nohup does,
 // stays ignored.
-func signalContext() (context.Context, func()) {
+func signalContext() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
@@ -66,8 +57,9 @@ func signalContext() (context.Context, func()) {
 		}
 	}
 	go func() {
-		cancel(interrupted{<-signals})
+		first := <-signals
 		signal.Stop(signals)
+		cancel(interrupted(first.(syscall.Signal)))
 	}()
-	return ctx, func() { cancel(nil) }
+	return ctx
 }

@@ -37,15 +37,6 @@ func Example() {
 	// K3S_TOKEN=K10d2ec0c9a903722dc12c1dc90129d792f8094e6f5a2a7e2ea0902fbee68442260::abcdef.0123456789abcdef
 }
 
-func ExampleGenerate() {
-	t, err := bootstrap.Generate()
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(t.Type(), len(t.ID), len(t.Secret.Reveal()))
-	// Output: bootstrap 6 16
-}
-
 // The command line often has the whole token, and a token may be malformed.
 func ExampleStore_Get() {
 	malformed := bootstrap.EncodeSecret(&bootstrap.Token{Token: token.Token{ID: "abcdef", Secret: "0123456789abcdef"}})
@@ -69,23 +60,4 @@ func ExampleStore_Get() {
 	// Output:
 	// abcdef.****** Invalid expiration is not in RFC 3339
 	// the token has another secret in this cluster
-}
-
-// A token that nobody received is removed, even after an interrupt.
-func ExampleStore_Undo() {
-	ctx, cancel := context.WithCancel(context.Background())
-	clientset := fake.NewSimpleClientset()
-	store := bootstrap.NewStore(clientset.CoreV1().Secrets(bootstrap.Namespace))
-
-	t := &bootstrap.Token{Usages: []string{"authentication"}}
-	if err := store.Create(ctx, t); err != nil {
-		panic(err)
-	}
-	cancel() // before the token was delivered
-	if err := store.Undo(ctx, t); err != nil {
-		fmt.Println("delete token", t.ID, "by hand:", err)
-	}
-	list, err := store.List(context.Background(), "")
-	fmt.Println(len(list.Items), err)
-	// Output: 0 <nil>
 }

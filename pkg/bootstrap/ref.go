@@ -1,13 +1,13 @@
 package bootstrap
 
 import (
-	"errors"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 	bootstrapsecrets "k8s.io/cluster-bootstrap/util/secrets"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -37,10 +37,10 @@ func ParseRef(s string) (Ref, error) {
 		return Ref{}, err
 	}
 	if reason, ok := token.LooksLikeBootstrap(t); ok {
-		return Ref{}, errors.New(reason)
+		return Ref{}, hint.New(reason, "check that the whole token was copied")
 	}
 	if t.ID == "" {
-		return Ref{}, &hintError{"not a bootstrap token", "use a token id, <id>.<secret>, a K10 token, or secret/<name>"}
+		return Ref{}, hint.New("not a bootstrap token", "use a token id, <id>.<secret>, a K10 token, or secret/<name>")
 	}
 	return Ref{bootstraputil.BootstrapTokenSecretName(t.ID), t.Secret}, nil
 }
@@ -53,9 +53,3 @@ func (r Ref) String() string {
 	}
 	return refPrefix + r.SecretName
 }
-
-// hintError is an error with advice.
-type hintError struct{ text, hint string }
-
-func (e *hintError) Error() string { return e.text }
-func (e *hintError) Hint() string  { return e.hint }

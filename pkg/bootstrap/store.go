@@ -19,21 +19,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
-	bootstraputil "k8s.io/cluster-bootstrap/token/util"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 const (
 	tokenSelector = "type=" + string(bootstrapapi.SecretTypeBootstrapToken)
-	grace         = 3 * time.Second // for a change whose context is cancelled, and for Undo
 	undoInterval  = 250 * time.Millisecond
 )
 
 // ErrOtherSecret is returned by Get if the token has another secret than the Ref.
-var ErrOtherSecret error = &hintError{"the token has another secret in this cluster", "check that the token belongs to this cluster"}
-
-// errNotKubernetes is the error for a success of something else, such as a proxy.
-// The typed client decodes {} and other objects as a Secret without the name.
-var errNotKubernetes error = &hintError{"the answer is not from a Kubernetes API server", "check for a proxy between here and the cluster"}
+var ErrOtherSecret = hint.New("the token has another secret in this cluster", "check that the token belongs to this cluster")
 
 // UncertainError is returned if the request for a change was sent, and no answer
 // told whether the change was made.
@@ -46,6 +42,7 @@ func (e *UncertainError) Unwrap() error { return e.Err }
 
 // Secrets is a client for the Secrets of Namespace. SecretInterface of client-go
 // (k8s.io/client-go/kubernetes/typed/core/v1) implements it.
+// It takes any JSON object for a Secret: its transport should refuse answers of proxies.
 type Secrets interface {
 	Create(ctx context.Context, secret *corev1.Secret, opts metav1.CreateOptions) (*corev1.Secret, error)
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
@@ -74,7 +71,7 @@ func (s *Store) WithDryRun() *Store { return &Store{s.secrets, []string{metav1.D
 
 // Get returns the token of a reference.
 func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
-	secret, err := s.get(ctx, ref.SecretName)
+	secret, err := s.secrets.Get(ctx, ref.SecretName, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +83,6 @@ func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
 		return nil, ErrOtherSecret
 	}
 	return t, nil
-}
-
-func (s *Store) get(ctx context.Context, name string) (*corev1.Secret, error) {
-	secret, err := s.secrets.Get(ctx, name, metav1.GetOptions{})
-	if err == nil && secret.Name != name {
-		err = errNotKubernetes
-	}
-	return secret, err
 }
 
 // List is the bootstrap tokens of a cluster. A watch from its resource version
@@ -109,9 +98,6 @@ func (s *Store) List(ctx context.Context, selector string) (List, error) {
 	secrets, err := s.secrets.List(ctx, metav1.ListOptions{FieldSelector: tokenSelector, LabelSelector: selector})
 	if err != nil {
 		return List{}, err
-	}
-	if secrets.ResourceVersion == "" {
-		return List{}, errNotKubernetes
 	}
 	list := List{ResourceVersion: secrets.ResourceVersion}
 	for i := range secrets.Items {
@@ -154,8 +140,6 @@ func (s *Store) Create(ctx context.Context, t *Token) error {
 			return &UncertainError{err}
 		case err != nil:
 			return err
-		case secret.Name != bootstraputil.BootstrapTokenSecretName(t.ID):
-			return errNotKubernetes
 		}
 		t.setMetadata(secret)
 		return nil
@@ -168,7 +152,7 @@ func (s *Store) Create(ctx context.Context, t *Token) error {
 // cancelled, and ends after three seconds.
 func (s *Store) Undo(ctx context.Context, t *Token) error {
 	var err error // of the last attempt, which tells more than that the time is over
-	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), undoInterval, grace, true, func(ctx context.Context) (bool, error) {
+	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), undoInterval, Grace, true, func(ctx context.Context) (bool, error) {
 		if t.UID == "" {
 			var found bool
 			if found, err = s.find(ctx, t); !found {
@@ -188,7 +172,7 @@ func (s *Store) Undo(ctx context.Context, t *Token) error {
 // token, and sets the metadata of the token from it.
 func (s *Store) find(ctx context.Context, t *Token) (bool, error) {
 	want := EncodeSecret(t)
-	secret, err := s.get(ctx, want.Name)
+	secret, err := s.secrets.Get(ctx, want.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
@@ -208,8 +192,7 @@ func (s *Store) Delete(ctx context.Context, t *Token) error {
 	})
 }
 
-// remove deletes the Secret of the token. The typed client discards the answer, so
-// its transport has to refuse one that is not from Kubernetes.
+// remove deletes the Secret of the token.
 func (s *Store) remove(ctx context.Context, t *Token, preconditions metav1.Preconditions) error {
 	return s.secrets.Delete(ctx, t.SecretName, metav1.DeleteOptions{DryRun: s.dryRun, Preconditions: &preconditions})
 }
@@ -228,16 +211,26 @@ func (s *Store) Extend(ctx context.Context, t *Token, expires time.Time) (extend
 	})
 	err = write(ctx, func(ctx context.Context) error {
 		secret, err := s.secrets.Patch(ctx, t.SecretName, types.MergePatchType, patch, metav1.PatchOptions{DryRun: s.dryRun})
-		switch {
-		case err != nil:
-			return err
-		case secret.Name != t.SecretName:
-			return errNotKubernetes
+		if err == nil {
+			extended = FromSecret(secret)
 		}
-		extended = FromSecret(secret)
-		return nil
+		return err
 	})
 	return extended, err
+}
+
+// Grace is how long work goes on that an interrupt must not cut short: a change
+// that is under way, and its undo.
+const Grace = 3 * time.Second
+
+// WithGrace returns a context for such work. It ends Grace after ctx does.
+func WithGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(Grace, cancel) })
+	return lasting, func() {
+		stop()
+		cancel()
+	}
 }
 
 // write makes the request for a change. Its error is an UncertainError unless it
@@ -246,10 +239,8 @@ func write(ctx context.Context, request func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	lasting, cancel := WithGrace(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
-
 	err := request(lasting)
 	if _, ok := errors.AsType[*UncertainError](err); ok || err == nil || isCertain(err) {
 		return err

@@ -3,14 +3,19 @@ package bootstrap_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
@@ -22,122 +27,271 @@ import (
 var (
 	_ bootstrap.Secrets        = corev1client.SecretInterface(nil)
 	_ cache.WatcherWithContext = (*bootstrap.Store)(nil)
+
+	errLost      = io.ErrUnexpectedEOF
+	errForbidden = apierrors.NewForbidden(secretsResource, "bootstrap-token-abcdef", errors.New("no"))
 )
+
+// changes are the methods of a Store that change a token, by their verb.
+var changes = map[string]func(context.Context, *bootstrap.Store) error{
+	"create": func(ctx context.Context, s *bootstrap.Store) error { return s.Create(ctx, newToken("abcdef")) },
+	"delete": func(ctx context.Context, s *bootstrap.Store) error {
+		return s.Delete(ctx, bootstrap.FromSecret(stored("", "")))
+	},
+	"patch": func(ctx context.Context, s *bootstrap.Store) error {
+		_, err := s.Extend(ctx, bootstrap.FromSecret(stored("", "")), now)
+		return err
+	},
+}
+
+func TestATokenIsReadAsItWasCreated(t *testing.T) {
+	c := newCluster(t)
+	tok := newToken("")
+	tok.Description, tok.Labels = "rack 7", map[string]string{"rack": "7"}
+	if err := c.Create(t.Context(), tok); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.get(t, tok.Reveal()); !reflect.DeepEqual(got, tok) || got.UID == "" || !got.Created.Equal(now) {
+		t.Errorf("token\n%#v\nwant\n%#v", got, tok)
+	}
+	tok.Groups = []string{"system:masters"}
+	if err := c.Create(t.Context(), tok); err == nil || isUncertain(err) {
+		t.Errorf("an invalid token was created: %v", err)
+	}
+}
 
 func TestGetReturnsOnlyTheTokenOfTheReference(t *testing.T) {
 	c := newCluster(t, "abcdef")
 	opaque := bootstrap.EncodeSecret(newToken("opaque"))
 	opaque.Type = "Opaque"
-	c.put(opaque)
-	for in, wantErr := range map[string]func(error) bool{
-		"abcdef":               nil,
-		"abcdef." + secretPart: nil,
-		"K10" + caHash + "::abcdef." + secretPart: nil,
-		"secret/bootstrap-token-abcdef":           nil,
-		"abcdef.ffffffffffffffff":                 func(err error) bool { return errors.Is(err, bootstrap.ErrOtherSecret) },
-		"ghijkl":                                  apierrors.IsNotFound,
-		"opaque":                                  func(err error) bool { return strings.Contains(err.Error(), `of type "Opaque", not a bootstrap token`) },
-		"opaque." + secretPart:                    func(err error) bool { return strings.Contains(err.Error(), "not a bootstrap token") },
+	_ = c.put(opaque)
+	for in, wantErr := range map[string]string{
+		"abcdef": "",
+		"K10" + caHash + "::abcdef." + secretPart: "",
+		"abcdef.ffffffffffffffff":                 bootstrap.ErrOtherSecret.Error(),
+		"ghijkl":                                  `secrets "bootstrap-token-ghijkl" not found`,
+		"opaque":                                  `secret "bootstrap-token-opaque" is of type "Opaque", not a bootstrap token`,
 	} {
 		got, err := c.Get(t.Context(), ref(t, in))
 		switch {
-		case wantErr == nil && (err != nil || got.ID != "abcdef"):
+		case wantErr == "" && (err != nil || got.ID != "abcdef"):
 			t.Errorf("%v: error %v", ref(t, in), err)
-		case wantErr != nil && (err == nil || got != nil || !wantErr(err)):
+		case wantErr != "" && (err == nil || got != nil || err.Error() != wantErr):
 			t.Errorf("%v: token %v, error %v", ref(t, in), got, err)
 		}
 	}
 }
 
-func TestListReturnsBootstrapTokensOnly(t *testing.T) {
+func TestListAndWatchSelectBootstrapTokens(t *testing.T) {
 	c := newCluster(t, "abcdef")
-	opaque, malformed := bootstrap.EncodeSecret(newToken("opaque")), bootstrap.EncodeSecret(newToken("ghijkl"))
-	opaque.Type, malformed.Data = "Opaque", nil
 	labelled := bootstrap.EncodeSecret(newToken("mnopqr"))
 	labelled.Labels = map[string]string{"site": "north"}
-	for _, secret := range []*corev1.Secret{opaque, malformed, labelled} {
-		c.put(secret)
-	}
-	c.wantTokens(t, "abcdef", "ghijkl", "mnopqr")
-	options := c.Actions()[0].(clienttesting.ListActionImpl).ListOptions
-	if options.FieldSelector != "type=bootstrap.kubernetes.io/token" || options.Limit != 0 {
-		t.Errorf("options %v, want a field selector and no limit", options)
-	}
+	_ = c.put(labelled)
 	list, err := c.List(t.Context(), "site=north")
 	if err != nil || len(list.Items) != 1 || list.Items[0].ID != "mnopqr" || list.ResourceVersion == "" {
 		t.Errorf("list %v (%v), want the token with the label", list, err)
 	}
-}
-
-func TestWatchSelectsBootstrapTokens(t *testing.T) {
-	c := newCluster(t)
 	watcher, err := c.WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watcher.Stop()
-	options := c.Actions()[0].(clienttesting.WatchActionImpl).ListOptions
-	if options.FieldSelector != "type=bootstrap.kubernetes.io/token" || options.ResourceVersion != "1" {
-		t.Errorf("options %v, want the field selector and the given resource version", options)
+	watcher.Stop()
+	listed, watched := c.Actions()[0].(clienttesting.ListActionImpl).ListOptions, c.Actions()[1].(clienttesting.WatchActionImpl).ListOptions
+	const selector = "type=bootstrap.kubernetes.io/token"
+	if listed.FieldSelector != selector || listed.Limit != 0 || watched.FieldSelector != selector || watched.ResourceVersion != "1" {
+		t.Errorf("options %v and %v, want a field selector and no limit", listed, watched)
 	}
 }
 
-// newHTTPStore returns a store whose client talks to the handler.
-func newHTTPStore(t *testing.T, handler http.HandlerFunc) *bootstrap.Store {
-	t.Helper()
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return newStoreAt(t, server.URL)
-}
-
-func newStoreAt(t *testing.T, url string) *bootstrap.Store {
-	t.Helper()
-	client, err := corev1client.NewForConfig(&rest.Config{Host: url, QPS: -1})
-	if err != nil {
-		t.Fatal(err)
+// client-go repeats a request after a server error with Retry-After. If the first
+// was carried out, the second is answered with AlreadyExists.
+func TestAGeneratedIDThatExistsIsUncertain(t *testing.T) {
+	for id, uncertain := range map[string]bool{"": true, "abcdef": false} {
+		c := newCluster(t)
+		c.answer("create", true, apierrors.NewAlreadyExists(secretsResource, "x"))
+		tok := newToken(id)
+		if err := c.Create(t.Context(), tok); !apierrors.IsAlreadyExists(err) || isUncertain(err) != uncertain {
+			t.Errorf("id %q: error %T %v, want that it is uncertain: %v", id, err, err, uncertain)
+		}
+		if err := c.Undo(t.Context(), tok); err != nil || c.stored("bootstrap-token-"+tok.ID) != nil {
+			t.Errorf("id %q: the token is still there: %v", id, err)
+		}
 	}
-	return bootstrap.NewStore(client.Secrets(bootstrap.Namespace))
 }
 
-// requests are the methods of a Store that make one.
-var requests = map[string]func(context.Context, *bootstrap.Store) error{
-	"create": func(ctx context.Context, s *bootstrap.Store) error { return s.Create(ctx, newToken("abcdef")) },
-	"delete": func(ctx context.Context, s *bootstrap.Store) error {
-		return s.Delete(ctx, bootstrap.FromSecret(stored("", "")))
-	},
-	"extend": func(ctx context.Context, s *bootstrap.Store) error {
-		_, err := s.Extend(ctx, bootstrap.FromSecret(stored("", "")), now)
-		return err
-	},
-	"get": func(ctx context.Context, s *bootstrap.Store) error {
-		_, err := s.Get(ctx, bootstrap.Ref{SecretName: "bootstrap-token-abcdef"})
-		return err
-	},
-	"list": func(ctx context.Context, s *bootstrap.Store) error {
-		_, err := s.List(ctx, "")
-		return err
-	},
-}
-
-func TestAnAnswerOfSomethingElseIsAnError(t *testing.T) {
-	const object = `{"apiVersion":"v1","metadata":{"name":"other","resourceVersion":"1"},"kind":`
-	for name, page := range map[string]struct{ contentType, body string }{
-		"HTML":             {"text/html", "<html>Blocked</html>"},
-		"an empty object":  {"application/json", "{}"},
-		"another kind":     {"application/json", object + `"PodList"}`},
-		"a status":         {"application/json", `{"kind":"Status","apiVersion":"v1","status":"Success"}`},
-		"other API object": {"application/json", object + `"Secret"}`},
+func TestAChangeWhoseAnswerIsLostIsUncertain(t *testing.T) {
+	for err, want := range map[error]bool{
+		errLost: true,
+		apierrors.NewInternalError(errors.New("x")):                                       true,
+		apierrors.NewTimeoutError("x", 0):                                                 true,
+		&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusRequestTimeout}}: true,
+		errForbidden:                         false,
+		apierrors.NewTooManyRequests("x", 0): false,
 	} {
-		store := newHTTPStore(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", page.contentType)
-			_, _ = w.Write([]byte(page.body))
-		})
-		for verb, request := range requests {
-			isRead := verb == "get" || verb == "list"
-			err := request(t.Context(), store)
-			if verb != "delete" && (err == nil || isUncertain(err) == isRead || strings.Contains(err.Error(), "bootstrap token")) { // delete discards the answer
-				t.Errorf("%s answered with %s: error %T %v, want one that is uncertain after a change", verb, name, err, err)
+		for verb, change := range changes {
+			c := newCluster(t)
+			c.answer(verb, false, err)
+			if got := change(t.Context(), c.Store); !errors.Is(got, err) || isUncertain(got) != want || strings.Contains(got.Error(), secretPart) {
+				t.Errorf("%s: error %T %v, want that it is uncertain: %v", verb, got, got, want)
 			}
 		}
+	}
+	untrusted, closed := httptest.NewTLSServer(nil), httptest.NewServer(nil)
+	defer untrusted.Close()
+	closed.Close()
+	for _, url := range []string{closed.URL, untrusted.URL} {
+		client, err := corev1client.NewForConfig(&rest.Config{Host: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := changes["create"](t.Context(), bootstrap.NewStore(client.Secrets("x"))); err == nil || isUncertain(err) {
+			t.Errorf("error %T %v, want a certain one: nothing was sent", err, err)
+		}
+	}
+}
+
+func TestUndoFindsATokenWhoseAnswerWasLost(t *testing.T) {
+	for name, delay := range map[string]time.Duration{"at once": 0, "late": 2 * time.Second, "never": -1} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, "ghijkl")
+			c.answer("create", delay == 0, errLost)
+			tok := newToken("abcdef")
+			if err := c.Create(t.Context(), tok); !isUncertain(err) {
+				t.Fatalf("%s: error %v, want an uncertain one", name, err)
+			}
+			if delay > 0 {
+				time.AfterFunc(delay, func() { _ = c.put(bootstrap.EncodeSecret(tok)) })
+			}
+			interrupted, cancel := context.WithCancel(t.Context())
+			cancel()
+			start := time.Now()
+			if err := c.Undo(interrupted, tok); err != nil || time.Since(start) > 3*time.Second {
+				t.Errorf("%s: %v after %v", name, err, time.Since(start))
+			}
+			time.Sleep(5 * time.Second) // of synctest, until a late one has come
+			c.wantTokens(t, "ghijkl")
+		})
+	}
+}
+
+func TestUndoNeverTouchesAnotherSecret(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Secret){
+		"other data":   func(s *corev1.Secret) { s.Data["description"] = []byte("of somebody else") },
+		"other secret": func(s *corev1.Secret) { s.Data["token-secret"] = []byte("ffffffffffffffff") },
+		"other type":   func(s *corev1.Secret) { s.Type = "Opaque" },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t)
+			other := bootstrap.EncodeSecret(newToken("abcdef"))
+			change(other)
+			_ = c.put(other)
+			if err := c.Undo(t.Context(), newToken("abcdef")); err != nil || c.stored(other.Name) == nil {
+				t.Errorf("%s: error %v, Secret %v", name, err, c.stored(other.Name))
+			}
+		})
+	}
+}
+
+func TestUndoRepeatsWhatIsUncertain(t *testing.T) {
+	for name, test := range map[string]struct {
+		err                error
+		failures, attempts int
+		want               error
+	}{
+		"two lost requests": {errLost, 2, 3, nil},
+		"no answer at all":  {errLost, 1000, 12, errLost},
+		"forbidden":         {errForbidden, 1000, 1, errForbidden},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, "abcdef")
+			attempts := 0
+			c.PrependReactor("delete", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				attempts++
+				return attempts <= test.failures, nil, test.err
+			})
+			if err := c.Undo(t.Context(), c.get(t, "abcdef")); !errors.Is(err, test.want) || attempts < test.attempts || attempts > test.attempts+1 {
+				t.Errorf("%s: error %v after %d attempts, want %v after %d", name, err, attempts, test.want, test.attempts)
+			}
+		})
+	}
+}
+
+func TestAnotherTokenOfTheSameNameIsSpared(t *testing.T) {
+	c := newCluster(t, "abcdef", "ghijkl")
+	tok := c.get(t, "abcdef")
+	c.replace("abcdef")
+	if err := c.Undo(t.Context(), tok); err != nil {
+		t.Error(err)
+	}
+	if err := c.Delete(t.Context(), tok); !apierrors.IsConflict(err) || isUncertain(err) {
+		t.Errorf("error %v, want a Conflict", err)
+	}
+	changed := c.get(t, "abcdef")
+	changed.ResourceVersion = "1"
+	if err := c.Delete(t.Context(), changed); !apierrors.IsConflict(err) {
+		t.Errorf("error %v, want a Conflict: the token has changed", err)
+	}
+	c.wantTokens(t, "abcdef", "ghijkl")
+	if err := c.Delete(t.Context(), c.get(t, "abcdef")); err != nil {
+		t.Error(err)
+	}
+	c.wantTokens(t, "ghijkl")
+}
+
+func TestExtendPatchesTheExpirationOfThisTokenAlone(t *testing.T) {
+	for expires, want := range map[time.Time]string{
+		now.Add(48 * time.Hour): `{"data":{"expiration":"MjAyNS0wNi0wM1QxMjowMDowMFo="},"metadata":{"uid":"uid-1"}}`,
+		{}:                      `{"data":{"expiration":null},"metadata":{"uid":"uid-1"}}`,
+	} {
+		c := newCluster(t, "abcdef")
+		extended, err := c.WithDryRun().Extend(t.Context(), c.get(t, "abcdef"), expires)
+		if err != nil || !extended.Expires.Equal(expires) {
+			t.Errorf("token %v, error %v", extended, err)
+		}
+		patch := c.Actions()[1].(clienttesting.PatchActionImpl)
+		if string(patch.Patch) != want || patch.PatchType != "application/merge-patch+json" || patch.PatchOptions.DryRun == nil {
+			t.Errorf("patch %s, want %s", patch.Patch, want)
+		}
+	}
+}
+
+func TestNothingIsSentAfterAnInterrupt(t *testing.T) {
+	c := newCluster(t)
+	interrupt := errors.New("interrupt")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupt)
+	for verb, change := range changes {
+		if err := change(ctx, c.Store); !errors.Is(err, interrupt) || isUncertain(err) || len(c.Actions()) > 0 {
+			t.Errorf("%s: error %T %v, requests %v", verb, err, err, c.Actions())
+		}
+	}
+}
+
+// slowSecrets is a client whose create requests take a while.
+type slowSecrets struct {
+	bootstrap.Secrets
+	duration time.Duration
+}
+
+func (s slowSecrets) Create(ctx context.Context, secret *corev1.Secret, _ metav1.CreateOptions) (*corev1.Secret, error) {
+	select {
+	case <-time.After(s.duration):
+		return secret, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestAChangeGoesOnForThreeSecondsAfterAnInterrupt(t *testing.T) {
+	for duration, want := range map[time.Duration]time.Duration{4*time.Second - 1: 4*time.Second - 1, time.Hour: 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			start := time.Now()
+			err := bootstrap.NewStore(slowSecrets{duration: duration}).Create(ctx, newToken("abcdef"))
+			if took := time.Since(start); took != want || isUncertain(err) != (took < duration) || isUncertain(err) != (err != nil) {
+				t.Errorf("error %v after %v, want %v", err, took, want)
+			}
+		})
 	}
 }

@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -12,7 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	certutil "k8s.io/client-go/util/cert"
 
-	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -25,7 +28,11 @@ const (
 
 	noteUnverified = "the kubeconfig does not verify the server: compare the CA hash with the server's own, or pass --ca-file"
 	noteOtherCA    = "the kubeconfig trusts another CA than the cluster's own, whose hash is used: a proxy is in front, or the CA was rotated"
-	noteUnreadable = "ConfigMap kube-root-ca.crt cannot be read; the kubeconfig's CA is used, which is wrong behind a proxy or after a CA rotation"
+	noteUnreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read; the kubeconfig's CA is used, which is wrong behind a proxy or after a CA rotation"
+
+	// These bound a source that has another one behind it.
+	servedTimeout = 10 * time.Second
+	maxServed     = 1 << 20
 )
 
 // CA is a bundle of CA certificates, as joining nodes get it from /cacerts.
@@ -36,18 +43,6 @@ type CA struct {
 	Hash string
 	// Note warns about the source of the bundle; it is mostly empty.
 	Note string
-}
-
-// Distribution reads the distribution from the name of the CA: k3s-server-ca@
-// or rke2-server-ca@ and a time (createSigningCertKey in K3s's
-// pkg/daemons/control/deps/deps.go). A CA with another name, such as a custom
-// one, tells nothing; it is Other.
-func (ca CA) Distribution() supervisor.Distribution {
-	certs, err := certutil.ParseCertsPEM(ca.Bundle)
-	if err != nil {
-		return supervisor.Other
-	}
-	return distribution(certs[0].Subject.CommonName, "-server-ca@")
 }
 
 // ReadCAFile reads the CA from a file, such as a copy of the server's
@@ -62,32 +57,78 @@ func ReadCAFile(name string) (CA, error) {
 
 // CA returns the CA that joining nodes get from /cacerts.
 //
-// ConfigMap kube-root-ca.crt has its bytes. The kubeconfig's CA takes its place
-// only if the user may not read the ConfigMap, or there is none: a tool may have
-// re-wrapped its PEM, or it may be that of a proxy.
+// ConfigMap kube-root-ca.crt has its bytes. If the user may not read it, or there is
+// none, the server itself is asked. The kubeconfig's CA comes last: a tool may have
+// re-wrapped its PEM, and it may be that of a proxy or from before a rotation.
 func (c *Cluster) CA(ctx context.Context) (CA, error) {
 	trusted, trustedErr := c.KubeconfigCA()
-	configMap, err := c.Client.ConfigMaps(metav1.NamespaceSystem).Get(ctx, rootCA, metav1.GetOptions{})
-	unreadable := apierrors.IsForbidden(err) || apierrors.IsNotFound(err)
+	ca, err := c.publishedCA(ctx)
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		served, servedErr := c.servedCA(ctx)
+		switch {
+		case servedErr == nil:
+			ca, err = served, nil
+		case trustedErr == nil:
+			trusted.Note = noteUnreadable
+			return trusted, nil
+		default:
+			err = hint.Wrap(err, hintCAFile)
+		}
+	}
 	switch {
-	case unreadable && trustedErr == nil:
-		trusted.Note = noteUnreadable
-		return trusted, nil
-	case unreadable:
-		return CA{}, &hintError{err, hintCAFile}
 	case err != nil:
 		return CA{}, err
-	}
-	ca, err := newCA("ConfigMap "+rootCA, []byte(configMap.Data["ca.crt"]))
-	switch {
-	case err != nil:
-		return CA{}, &hintError{err, hintCAFile}
 	case c.Config.Insecure:
 		ca.Note = noteUnverified
 	case trustedErr == nil && withoutSpace(trusted.Bundle) != withoutSpace(ca.Bundle):
 		ca.Note = noteOtherCA
 	}
 	return ca, nil
+}
+
+// publishedCA reads the CA from the ConfigMap.
+func (c *Cluster) publishedCA(ctx context.Context) (CA, error) {
+	configMap, err := c.Client.ConfigMaps(metav1.NamespaceSystem).Get(ctx, rootCA, metav1.GetOptions{})
+	if err != nil {
+		return CA{}, err
+	}
+	ca, err := newCA("ConfigMap "+rootCA, []byte(configMap.Data["ca.crt"]))
+	if err != nil {
+		err = hint.Wrap(err, hintCAFile)
+	}
+	return ca, err
+}
+
+// servedCA reads the CA from the supervisor's /cacerts, as nodes do, if the kubeconfig
+// verifies the server.
+func (c *Cluster) servedCA(ctx context.Context) (CA, error) {
+	if c.Config.Insecure || !rest.IsConfigTransportTLS(*c.Config) {
+		return CA{}, errors.New("the kubeconfig does not verify the server")
+	}
+	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
+	defer cancel()
+	url, err := c.SupervisorURL(ctx)
+	if err != nil {
+		return CA{}, err // of a proxy such as Rancher, which has a /cacerts of its own
+	}
+	transport, err := rest.TransportFor(rest.AnonymousClientConfig(c.Config))
+	if err != nil {
+		return CA{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url.String()+"/cacerts", nil)
+	if err != nil {
+		return CA{}, err
+	}
+	response, err := transport.RoundTrip(request) // which follows no redirect
+	if err != nil {
+		return CA{}, err
+	}
+	defer response.Body.Close()
+	bundle, err := io.ReadAll(io.LimitReader(response.Body, maxServed))
+	if err != nil {
+		return CA{}, err
+	}
+	return newCA("/cacerts", bundle)
 }
 
 // KubeconfigCA returns the CA that the kubeconfig trusts, with its white space

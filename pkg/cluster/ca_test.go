@@ -2,13 +2,17 @@ package cluster_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,16 +21,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
-	clienttesting "k8s.io/client-go/testing"
-	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // rootHash is the hash of the root in bundle.pem:
@@ -34,7 +33,8 @@ import (
 //	openssl x509 -outform DER | sha256sum
 const rootHash = "b399cdc325a2a7ee1446a6f998f01069dfddc09c99a74dcacdcc130d2fd8c6e0"
 
-var forbidden = apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "kube-root-ca.crt", errors.New("no"))
+// published is the ConfigMap with the CA, in the API.
+const published = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
 
 // bundle returns a file of pkg/token's testdata.
 func bundle(t *testing.T, name string) []byte {
@@ -62,86 +62,108 @@ func oneLine(b []byte) []byte {
 	return edit(b, "BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\n", "\n-----END", "\n-----END", "\n", "")
 }
 
-// write returns the name of a file with that content.
-func write(t *testing.T, content []byte) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(name, content, 0o600); err != nil {
-		t.Fatal(err)
+// pages are the answers of a server, by host and path or by path.
+type pages map[string]any
+
+func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	page := p[r.URL.Path]
+	if page == nil {
+		page = p[r.Host+r.URL.Path]
 	}
-	return name
+	switch page := page.(type) {
+	case []byte:
+		_, _ = w.Write(page)
+	case int:
+		w.WriteHeader(page)
+	case string:
+		http.Redirect(w, r, page, http.StatusFound)
+	case nil:
+		http.NotFound(w, r)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(page)
+	}
 }
 
-// newCluster returns a cluster with these objects. If err is not nil, it is the
-// answer to each request.
-func newCluster(config *rest.Config, err error, objects ...runtime.Object) *cluster.Cluster {
-	clientset := fake.NewClientset(objects...)
-	if err != nil {
-		clientset.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
+// serve returns a cluster whose kubeconfig names the server of the pages, and verifies
+// it by the CA in config, or by the server's own if that is "self".
+func serve(t *testing.T, p pages, config rest.TLSClientConfig) *cluster.Cluster {
+	t.Helper()
+	server := httptest.NewUnstartedServer(p)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
 	}
-	return &cluster.Cluster{Config: config, Client: clientset.CoreV1()}
+	self := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if string(config.CAData) == "self" {
+		config.CAData = self
+	}
+	if body, ok := p["/cacerts"].([]byte); ok && string(body) == "self" {
+		p["/cacerts"] = self
+	}
+	client, err := corev1client.NewForConfig(&rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: self}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cluster.Cluster{Config: &rest.Config{Host: "https://example.com:6443", Dial: dial, TLSClientConfig: config}, Client: client}
 }
 
 func rootCA(bundle []byte) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"},
-		Data:       map[string]string{"ca.crt": string(bundle)},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		Data:     map[string]string{"ca.crt": string(bundle)},
 	}
-}
-
-func hint(err error) string {
-	var hinter interface{ Hint() string }
-	if errors.As(err, &hinter) {
-		return hinter.Hint()
-	}
-	return ""
 }
 
 func TestCAIsThatOfJoiningNodes(t *testing.T) {
-	ca, other := bundle(t, "single.pem"), bundle(t, "unrelated.pem")
+	t.Parallel()
+	ca, other, self := bundle(t, "single.pem"), bundle(t, "unrelated.pem"), []byte("self")
 	_, chain := pem.Decode(bundle(t, "bundle.pem")) // an intermediate CA and its root, good for a century
-	comment := append([]byte("# CA\n"), ca...)
 	const (
 		rotated    = "a proxy is in front, or the CA was rotated"
-		unreadable = "ConfigMap kube-root-ca.crt cannot be read"
+		unreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read"
 		unverified = "the kubeconfig does not verify the server"
 	)
-	tests := map[string]struct {
-		configMap  []byte // nil for none
-		err        error  // of the API
+	plain := httptest.NewServer(pages{"/cacerts": other})
+	defer plain.Close()
+	rke2 := map[string]string{"gitVersion": "v1.31.1+rke2r1"}
+	for name, test := range map[string]struct {
+		pages      pages
 		kubeconfig []byte
 		insecure   bool
 		want       []byte
 		hash       string // else that of the bytes wanted
 		note       string
 	}{
-		"kubeconfig the same":              {configMap: ca, kubeconfig: ca, want: ca},
-		"kubeconfig trimmed":               {configMap: ca, kubeconfig: bytes.TrimSpace(ca), want: ca},
-		"kubeconfig with CRLF":             {configMap: ca, kubeconfig: crlf(ca), want: ca},
-		"kubeconfig without a CA":          {configMap: ca, want: ca},
-		"kubeconfig re-wrapped":            {configMap: ca, kubeconfig: oneLine(ca), want: ca},
-		"kubeconfig of a proxy or older":   {configMap: ca, kubeconfig: other, want: ca, note: rotated},
-		"kubeconfig that verifies nothing": {configMap: ca, insecure: true, want: ca, note: unverified},
-		"cluster's file with CRLF":         {configMap: crlf(ca), kubeconfig: ca, want: crlf(ca)},
-		"custom CA chain, CRLF":            {configMap: crlf(chain), kubeconfig: chain, want: crlf(chain), hash: rootHash},
+		"kubeconfig re-wrapped":            {pages: pages{published: rootCA(ca)}, kubeconfig: oneLine(ca), want: ca},
+		"kubeconfig without a CA":          {pages: pages{published: rootCA(ca)}, want: ca},
+		"kubeconfig of a proxy or older":   {pages: pages{published: rootCA(ca)}, kubeconfig: other, want: ca, note: rotated},
+		"kubeconfig that verifies nothing": {pages: pages{published: rootCA(ca)}, insecure: true, want: ca, note: unverified},
+		"custom CA chain, CRLF":            {pages: pages{published: rootCA(crlf(chain))}, kubeconfig: chain, want: crlf(chain), hash: rootHash},
+		"the ConfigMap goes before":        {pages: pages{published: rootCA(ca), "/cacerts": other}, kubeconfig: self, want: ca, note: rotated},
 
-		"no ConfigMap":                     {kubeconfig: ca, want: ca, note: unreadable},
-		"forbidden, kubeconfig trimmed":    {err: forbidden, kubeconfig: bytes.TrimSpace(ca), want: ca, note: unreadable},
-		"forbidden, kubeconfig with CRLF":  {err: forbidden, kubeconfig: crlf(ca), want: ca, note: unreadable},
-		"forbidden, kubeconfig re-wrapped": {err: forbidden, kubeconfig: oneLine(ca), want: ca, note: unreadable},
-		"forbidden, empty lines":           {err: forbidden, kubeconfig: edit(chain, "-----BEGIN", "\n\n-----BEGIN"), want: chain, hash: rootHash, note: unreadable},
-		"forbidden, a comment counts":      {err: forbidden, kubeconfig: crlf(comment), want: crlf(comment), note: unreadable},
-	}
-	for name, test := range tests {
+		"served, CA rotated since":       {pages: pages{published: 403, "/cacerts": crlf(chain)}, kubeconfig: self, want: crlf(chain), hash: rootHash, note: rotated},
+		"served, no ConfigMap":           {pages: pages{published: 404, "/cacerts": ca}, kubeconfig: self, want: ca, note: rotated},
+		"served by RKE2":                 {pages: pages{published: 403, "/version": rke2, "example.com:9345/cacerts": ca}, kubeconfig: self, want: ca, note: rotated},
+		"by a server that is not proved": {pages: pages{published: 403, "/cacerts": other}, kubeconfig: ca, want: ca, note: unreadable},
+
+		"no /cacerts, kubeconfig trimmed":   {pages: pages{published: 403, "/cacerts": 403}, kubeconfig: bytes.TrimSpace(ca), want: ca, note: unreadable},
+		"no /cacerts, kubeconfig with CRLF": {pages: pages{published: 404}, kubeconfig: crlf(chain), want: chain, hash: rootHash, note: unreadable},
+		"no /cacerts, a comment counts":     {pages: pages{published: 403}, kubeconfig: append([]byte("# CA\r\n"), ca...), want: append([]byte("# CA\r\n"), ca...), note: unreadable},
+		"/cacerts is a page of a proxy":     {pages: pages{published: 403, "/cacerts": []byte("<html>")}, kubeconfig: self, note: unreadable},
+		"/cacerts leads elsewhere":          {pages: pages{published: 403, "/cacerts": plain.URL + "/cacerts"}, kubeconfig: self, note: unreadable},
+	} {
 		t.Run(name, func(t *testing.T) {
-			var objects []runtime.Object
-			if test.configMap != nil {
-				objects = append(objects, rootCA(test.configMap))
-			}
-			config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: test.kubeconfig, Insecure: test.insecure}}
-			got, err := newCluster(config, test.err, objects...).CA(t.Context())
+			t.Parallel()
+			c := serve(t, test.pages, rest.TLSClientConfig{CAData: test.kubeconfig, Insecure: test.insecure})
+			got, err := c.CA(t.Context())
 			if err != nil {
 				t.Fatal(err)
+			}
+			if test.want == nil {
+				test.want = c.Config.CAData
 			}
 			if test.hash == "" {
 				test.hash = sum(test.want)
@@ -156,82 +178,44 @@ func TestCAIsThatOfJoiningNodes(t *testing.T) {
 	}
 }
 
-func TestCAWithoutASourceHasAHint(t *testing.T) {
-	garbage := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: []byte("garbage")}}
+func TestCAWithoutASourceIsAnError(t *testing.T) {
+	t.Parallel()
+	served := bundle(t, "single.pem")
 	for name, c := range map[string]*cluster.Cluster{
-		"no ConfigMap":              newCluster(&rest.Config{}, nil),
-		"garbage in the kubeconfig": newCluster(garbage, forbidden),
-		"ConfigMap without ca.crt":  newCluster(&rest.Config{}, nil, rootCA(nil)),
-		"garbage in the ConfigMap":  newCluster(&rest.Config{}, nil, rootCA([]byte("garbage"))),
+		"no ConfigMap":              serve(t, pages{published: 404}, rest.TLSClientConfig{}),
+		"a server nobody verifies":  serve(t, pages{published: 403, "/cacerts": served}, rest.TLSClientConfig{Insecure: true}),
+		"garbage in the kubeconfig": serve(t, pages{published: 403, "/cacerts": served}, rest.TLSClientConfig{CAData: []byte("garbage")}),
+		"garbage in the ConfigMap":  serve(t, pages{published: rootCA([]byte("garbage"))}, rest.TLSClientConfig{}),
 	} {
-		got, err := c.CA(t.Context())
-		if err == nil || got.Hash != "" || !strings.Contains(err.Error(), "kube-root-ca.crt") || !strings.Contains(hint(err), "--ca-file") {
-			t.Errorf("%s: hash %q, error %v, hint %q", name, got.Hash, err, hint(err))
+		if got, err := c.CA(t.Context()); err == nil || got.Hash != "" || !strings.Contains(hint.Of(err), "--ca-file") {
+			t.Errorf("%s: hash %q, error %v, hint %q", name, got.Hash, err, hint.Of(err))
 		}
+	}
+	c := serve(t, pages{published: 401, "/cacerts": served}, rest.TLSClientConfig{CAData: served})
+	if got, err := c.CA(t.Context()); !apierrors.IsUnauthorized(err) || got.Hash != "" {
+		t.Errorf("hash %q, error %v, want no other source for a user who has to log in", got.Hash, err)
 	}
 }
 
-func TestCAFallsBackIfForbiddenOrNotFoundOnly(t *testing.T) {
-	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: bundle(t, "single.pem")}}
-	for _, want := range []error{apierrors.NewUnauthorized("no"), apierrors.NewInternalError(errors.New("no")), errors.New("connection refused")} {
-		if got, err := newCluster(config, want).CA(t.Context()); !errors.Is(err, want) || got.Hash != "" {
-			t.Errorf("hash %q, error %v, want %v", got.Hash, err, want)
-		}
-	}
-}
-
-func TestKubeconfigCAFromAFile(t *testing.T) {
-	ca := bundle(t, "single.pem")
-	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: write(t, crlf(ca))}}
-	if got, err := newCluster(config, nil).KubeconfigCA(); err != nil || got.Hash != sum(ca) {
-		t.Errorf("hash %s (%v), want that of the repaired file", got.Hash, err)
-	}
-	// Data overrides a file, as in client-go.
-	config.CAData = bundle(t, "unrelated.pem")
-	if got, err := newCluster(config, nil).KubeconfigCA(); err != nil || got.Hash != sum(config.CAData) {
-		t.Errorf("hash %s (%v), want that of the data", got.Hash, err)
-	}
-	config.CAData, config.CAFile = nil, config.CAFile+"-missing"
-	if _, err := newCluster(config, nil).KubeconfigCA(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("error %v", err)
+func TestTheCAOfAProxyIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	c := serve(t, pages{published: 403, "/cacerts": bundle(t, "single.pem")}, rest.TLSClientConfig{CAData: []byte("self")})
+	c.Config.Host += "/k8s/clusters/c-1"
+	if got, err := c.CA(t.Context()); err != nil || got.Hash != sum(c.Config.CAData) || got.Note == "" {
+		t.Errorf("hash %q, note %q, error %v, want the kubeconfig's", got.Hash, got.Note, err)
 	}
 }
 
 func TestReadCAFileTakesTheBytesAsTheyAre(t *testing.T) {
 	odd := append([]byte("# CA\r\n"), bytes.TrimSpace(bundle(t, "single.pem"))...)
-	if got, err := cluster.ReadCAFile(write(t, odd)); err != nil || got.Hash != sum(odd) || got.Note != "" {
-		t.Errorf("hash %s, note %q (%v)", got.Hash, got.Note, err)
+	name := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(name, odd, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	name := write(t, []byte("garbage"))
-	if got, err := cluster.ReadCAFile(name); !errors.Is(err, token.ErrNoCertificates) || !strings.Contains(err.Error(), name) {
-		t.Errorf("hash %s, error %v", got.Hash, err)
+	if got, err := cluster.ReadCAFile(name); err != nil || got.Hash != sum(odd) || got.Note != "" {
+		t.Errorf("hash %s, note %q (%v)", got.Hash, got.Note, err)
 	}
 	if _, err := cluster.ReadCAFile(name + "-missing"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestDistributionOfACA(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]supervisor.Distribution{
-		"k3s-server-ca@1700000000":   supervisor.K3s,
-		"rke2-server-ca@1700000000":  supervisor.RKE2,
-		"other-server-ca@1700000000": supervisor.Other,
-		"k3s.example.com":            supervisor.Other,
-	} {
-		cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: name}, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ca := cluster.CA{Bundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})}
-		if got := ca.Distribution(); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-	if got := (cluster.CA{}).Distribution(); got != supervisor.Other {
-		t.Errorf("no CA: %s", got)
 	}
 }

@@ -22,43 +22,26 @@ type Cluster struct {
 	Client corev1client.CoreV1Interface
 }
 
-// Version is the version of an API server or of a node.
-type Version struct {
-	// GitVersion is the release, such as v1.31.1+k3s1.
-	GitVersion string
-}
+// Version is the release of an API server or of a node, such as v1.31.1+k3s1.
+type Version string
 
 // Version asks the API server for its version, in one request.
 func (c *Cluster) Version(ctx context.Context) (Version, error) {
 	info, err := discovery.NewDiscoveryClient(c.Client.RESTClient()).ServerVersionWithContext(ctx)
 	if err != nil {
-		return Version{}, err
+		return "", err
 	}
-	return Version{GitVersion: info.GitVersion}, nil
+	return Version(info.GitVersion), nil
 }
 
 // Distribution reads the distribution from the build metadata of the version, in
 // which K3s and RKE2 put their names (K3s: scripts/version.sh).
 func (v Version) Distribution() supervisor.Distribution {
-	_, build, _ := strings.Cut(v.GitVersion, "+")
-	return distribution(build, "")
-}
-
-// distribution returns the distribution whose name and suffix s starts with.
-func distribution(s, suffix string) supervisor.Distribution {
+	_, build, _ := strings.Cut(string(v), "+")
 	for _, d := range []supervisor.Distribution{supervisor.K3s, supervisor.RKE2} {
-		if strings.HasPrefix(s, string(d)+suffix) {
+		if strings.HasPrefix(build, string(d)) {
 			return d
 		}
 	}
 	return supervisor.Other
 }
-
-// hintError is an error with advice for the user.
-type hintError struct {
-	error
-	hint string
-}
-
-func (e *hintError) Hint() string  { return e.hint }
-func (e *hintError) Unwrap() error { return e.error }

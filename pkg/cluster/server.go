@@ -2,14 +2,15 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
@@ -25,30 +26,39 @@ func (c *Cluster) SupervisorURL(ctx context.Context) (supervisor.URL, error) {
 	return c.supervisorURL(version.Distribution())
 }
 
-// JoinURL returns the address that a joining node dials: the given one or, if
-// that is empty, the kubeconfig's. The warning says why nodes may not reach it;
-// it is mostly empty.
-func (c *Cluster) JoinURL(given string, d supervisor.Distribution) (url supervisor.URL, warning string, err error) {
-	if given != "" {
-		url, err = supervisor.ParseURL(given)
-	} else {
-		url, err = c.supervisorURL(d)
+// JoinURL returns the address that a joining node dials: the given one or, if that
+// is the zero value, the kubeconfig's. The warning says why nodes may not reach a
+// supervisor there; it is mostly empty.
+func (c *Cluster) JoinURL(given supervisor.URL, d supervisor.Distribution) (url supervisor.URL, warning string, err error) {
+	own, err := c.supervisorURL(d)
+	if url = given; given == (supervisor.URL{}) {
+		url = own
+		if err != nil {
+			return url, "", err
+		}
 	}
-	switch ip := net.ParseIP(url.Host()); {
-	case url.Host() == "localhost" || ip.IsLoopback() || ip.IsUnspecified():
+	port := given.Port()
+	switch {
+	case url.Host() == "localhost" || net.ParseIP(url.Host()).IsLoopback():
 		warning = fmt.Sprintf("%s leads a node to itself; %s", url.Host(), hintURL)
-	case url.Host() == os.Getenv("KUBERNETES_SERVICE_HOST"): // of a Pod
+	case url.Host() == os.Getenv("KUBERNETES_SERVICE_HOST"), strings.Contains(url.Host()+".", ".svc."): // of a Pod
 		warning = fmt.Sprintf("%s is an address within the cluster; %s", url.Host(), hintURL)
+	case port == own.Port(): // that of a load balancer, perhaps
+	case given.NoPort():
+		warning = fmt.Sprintf("%s has no port, so nodes dial 443; the supervisor's port is %s", url.Host(), d.Port())
+	case d == supervisor.RKE2 && port == supervisor.K3s.Port(), d == supervisor.K3s && port == supervisor.RKE2.Port():
+		warning = fmt.Sprintf("nodes do not join on port %s; the supervisor's port is %s on %s", port, d.Port(), d)
 	}
-	return url, warning, err
+	return url, warning, nil
 }
 
 // supervisorURL returns the supervisor of the kubeconfig's server. On RKE2 it has
-// another port than the API.
+// another port than the API. The server may be 0.0.0.0, which k3d writes for the
+// user's own machine.
 func (c *Cluster) supervisorURL(d supervisor.Distribution) (supervisor.URL, error) {
-	url, err := supervisor.ParseURL(c.Config.Host)
+	url, err := supervisor.ParseURL(strings.Replace(c.Config.Host, "//0.0.0.0:", "//127.0.0.1:", 1))
 	if err != nil {
-		return url, &hintError{fmt.Errorf("kubeconfig: %w", err), hintServer}
+		return url, hint.Wrap(fmt.Errorf("kubeconfig: %w", err), hintServer)
 	}
 	if d == supervisor.RKE2 {
 		return newURL(url.Host(), d.Port())
@@ -85,12 +95,12 @@ func (c *Cluster) ServerURLs(ctx context.Context) ([]supervisor.URL, error) {
 		return nil, err
 	}
 	if len(nodes) == 0 {
-		return nil, &hintError{errors.New("the cluster has no node with the role control-plane"), hintServer}
+		return nil, hint.New("the cluster has no node with the role control-plane", hintServer)
 	}
 	urls := make([]supervisor.URL, len(nodes))
 	for i, node := range nodes {
 		if urls[i], err = newURL(internalIP(node), c.supervisorPort(node)); err != nil {
-			return nil, &hintError{fmt.Errorf("node %q has no internal IP address", node.Name), hintServer}
+			return nil, hint.Wrap(fmt.Errorf("node %q has no internal IP address", node.Name), hintServer)
 		}
 	}
 	return urls, nil
@@ -100,7 +110,7 @@ func (c *Cluster) ServerURLs(ctx context.Context) ([]supervisor.URL, error) {
 // cluster listen on one port, which is the kubeconfig's. Port 443 is a load
 // balancer's.
 func (c *Cluster) supervisorPort(node corev1.Node) string {
-	d := Version{GitVersion: node.Status.NodeInfo.KubeletVersion}.Distribution()
+	d := Version(node.Status.NodeInfo.KubeletVersion).Distribution()
 	if url, err := c.supervisorURL(d); err == nil && url.Port() != "443" {
 		return url.Port()
 	}

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes/fake"
@@ -56,7 +57,7 @@ type api struct {
 
 func newAPI(t *testing.T, user *clientcmdapi.AuthInfo) *api {
 	t.Helper()
-	a := &api{Clientset: fake.NewClientset(), kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), version: "v1.31.1+k3s1"}
+	a := &api{Clientset: fake.NewSimpleClientset(), kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), version: "v1.31.1+k3s1"}
 	a.Server = httptest.NewTLSServer(a)
 	t.Cleanup(a.Close)
 	if err := clientcmd.WriteToFile(clientcmdapi.Config{
@@ -92,8 +93,11 @@ func reply(w http.ResponseWriter, answer any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if refusal := (*apierrors.StatusError)(nil); errors.As(err, &refusal) {
 		w.WriteHeader(int(refusal.ErrStatus.Code))
-		refusal.ErrStatus.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-		answer = refusal.ErrStatus
+		answer = &refusal.ErrStatus
+	}
+	if object, ok := answer.(runtime.Object); ok {
+		_ = scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion).Encode(object, w)
+		return
 	}
 	_ = json.NewEncoder(w).Encode(answer)
 }
@@ -120,7 +124,7 @@ func (a *api) serve(r *http.Request) (answer any, err error) {
 	case r.Method == http.MethodPatch:
 		return secrets.Patch(r.Context(), name, types.MergePatchType, body, metav1.PatchOptions{})
 	case r.Method == http.MethodDelete:
-		return metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status"}}, secrets.Delete(r.Context(), name, metav1.DeleteOptions{})
+		return &metav1.Status{}, secrets.Delete(r.Context(), name, metav1.DeleteOptions{})
 	}
 	return secrets.Get(r.Context(), name, metav1.GetOptions{})
 }

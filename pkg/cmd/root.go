@@ -2,12 +2,12 @@
 package cmd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +18,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
+	"k8s.io/kubectl/pkg/util/term"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/completion"
@@ -26,11 +27,13 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/extend"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/generate"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/inspect"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/joincommand"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/list"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/rotate"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/verify"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/version"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 const (
@@ -71,7 +74,7 @@ func NewCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 			# Create a token that a node can join with during the next two hours
 			kubectl k3s-token create --ttl 2h
 
-			# Take a token back
+			# Revoke a token
 			kubectl k3s-token delete abcdef`),
 		Version:                    cmp.Or(build.Version, "unknown"),
 		SilenceErrors:              true,
@@ -106,6 +109,7 @@ func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Stre
 	groups := templates.CommandGroups{
 		{Message: "Bootstrap Tokens in the Cluster:", Commands: []*cobra.Command{
 			create.NewCommand(clients, streams),
+			joincommand.NewCommand(clients, streams),
 			list.NewCommand(clients, streams),
 			extend.NewCommand(clients, streams),
 			delete.NewCommand(clients, streams),
@@ -136,22 +140,12 @@ func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Stre
 	return groups
 }
 
-// showPluginName has usage texts name the plugin as the user calls it. kubectl's
-// template names the binary in one place.
+// showPluginName has help name the plugin as the user calls it. kubectl's template
+// names the binary in one place.
 func showPluginName(root *cobra.Command) {
-	usage := root.UsageFunc()
-	root.SetUsageFunc(func(cmd *cobra.Command) error {
-		var text bytes.Buffer
-		out := cmd.OutOrStderr()
-		cmd.SetOut(&text)
-		cmd.SetErr(&text)
-		defer cmd.SetOut(nil)
-		defer cmd.SetErr(nil)
-		if err := usage(cmd); err != nil {
-			return err
-		}
-		_, err := out.Write(bytes.ReplaceAll(text.Bytes(), []byte(binary), []byte(name)))
-		return err
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		help := strings.TrimSpace(cmp.Or(cmd.Long, cmd.Short)) + strings.ReplaceAll(cmd.UsageString(), binary, name)
+		_, _ = io.WriteString(term.NewResponsiveWriter(cmd.OutOrStdout()), help)
 	})
 }
 
@@ -174,25 +168,26 @@ func refuseUnknown(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-		return cmdutil.WithHint(fmt.Errorf("unknown command %q for %q", args[0], name), "did you mean %s?", similar[0])
+		return hint.Wrap(fmt.Errorf("unknown command %q for %q", args[0], name), "did you mean %s?", similar[0])
 	}
-	return cmdutil.WithHint(fmt.Errorf("unknown command for %q", name), "run: %s --help", name)
+	return hint.Wrap(fmt.Errorf("unknown command for %q", name), "run: %s --help", name)
 }
 
-// explainFlag hides an unknown shorthand, which may be a secret after a dash.
+// explainFlag names an unknown flag without the text after it, which may be a secret.
 func explainFlag(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
-		err = fmt.Errorf("unknown shorthand flag: %q", unknown.GetSpecifiedName())
+	if errors.As(err, &unknown) {
+		name, _, _ := strings.Cut(unknown.GetSpecifiedName(), " ")
+		err = fmt.Errorf("unknown flag: %q", name)
 	}
-	return cmdutil.WithHint(err, "see %s --help", cmd.CommandPath())
+	return hint.Wrap(err, "see %s --help", cmd.CommandPath())
 }
 
 func newOptionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "options",
 		Short: "Print the list of flags inherited by all commands",
-		Args:  cmdutil.NoArguments,
+		Args:  cobra.ExactArgs(0),
 		Run:   func(cmd *cobra.Command, _ []string) { _ = cmd.Usage() },
 	}
 	templates.UseOptionsTemplates(cmd)

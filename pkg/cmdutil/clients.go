@@ -23,6 +23,7 @@ import (
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // Clients makes the clients of a command from kubectl's flags. It opens no
@@ -36,7 +37,7 @@ type Clients struct {
 func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
 	return Clients{flags, sync.OnceValues(func() (*cluster.Cluster, error) {
 		if namespace := *flags.Namespace; namespace != "" && namespace != bootstrap.Namespace {
-			return nil, WithHint(fmt.Errorf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace), "leave --namespace out")
+			return nil, hint.Wrap(fmt.Errorf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace), "leave --namespace out")
 		}
 		config, err := flags.ToRESTConfig()
 		if err != nil {
@@ -89,21 +90,23 @@ func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		return response, err
 	}
 	_ = response.Body.Close()
-	return nil, WithHint(fmt.Errorf("the answer (status %d) is not that of a Kubernetes API server", response.StatusCode),
+	return nil, hint.Wrap(fmt.Errorf("the answer (status %d) is not that of a Kubernetes API server", response.StatusCode),
 		"check the server in the kubeconfig, and any proxy in between")
 }
 
-// isKubernetes is false for redirects, which would turn a DELETE into a GET, and
-// for pages of proxies. The typed client does not look at the answer to a delete.
+// isKubernetes is false for redirects, which would turn a DELETE into a GET, and for
+// pages of proxies. The typed client takes any JSON object for the one it asked for, and
+// does not look at the answer to a DELETE.
 func isKubernetes(response *http.Response) bool {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	isAPI := media == runtime.ContentTypeJSON || strings.HasPrefix(media, runtime.ContentTypeProtobuf)
+	asked := response.Request.URL
 	switch {
 	case response.StatusCode >= http.StatusBadRequest:
 		return true
 	case response.StatusCode >= http.StatusMultipleChoices || !isAPI:
 		return false
-	case response.Request.Method != http.MethodDelete:
+	case asked.Query().Has("watch") || strings.HasSuffix(asked.Path, "/version"): // has no kind
 		return true
 	}
 	body := bufio.NewReader(response.Body)
@@ -130,15 +133,12 @@ func (c Clients) Tokens() (*bootstrap.Store, error) {
 // ClusterName names the cluster for a question to the user: the context and the
 // server's address.
 func (c Clients) ClusterName() string {
-	raw, rawErr := c.flags.ToRawKubeConfigLoader().RawConfig()
-	cluster, clusterErr := c.Cluster()
-	if rawErr != nil || clusterErr != nil {
-		return "the cluster"
-	}
-	server, err := url.Parse(cluster.Config.Host) // which may hold a password
+	cluster, err := c.Cluster()
 	if err != nil {
 		return "the cluster"
 	}
+	raw, _ := c.flags.ToRawKubeConfigLoader().RawConfig() // whose error Cluster has, too
+	server, _ := url.Parse(cluster.Config.Host)           // which may hold a password
 	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), server.Redacted())
 }
 

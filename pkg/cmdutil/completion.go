@@ -7,19 +7,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 )
 
 // completionTimeout is how long somebody who has pressed TAB waits.
 const completionTimeout = 2 * time.Second
-
-// CompleteValues offers fixed values for a flag.
-func CompleteValues(cmd *cobra.Command, flag string, values ...string) {
-	complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
-	utilruntime.Must(cmd.RegisterFlagCompletionFunc(flag, complete))
-}
 
 // CompleteTokens offers the ids of the cluster's tokens, each with its life and
 // description, but for those that the command line names already.

@@ -1,25 +1,6 @@
 package cmdutil
 
-import (
-	"context"
-	"time"
-)
-
-// Grace is how long work that an interrupt must not cut short may go on after
-// it: a write under way, its undo, and the output that tells of them.
-const Grace = 3 * time.Second
-
-// Finish returns a context for such work. It ends Grace after ctx does.
-func Finish(ctx context.Context) (context.Context, context.CancelFunc) {
-	finishing, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(Grace, func() { cancel(context.Cause(ctx)) })
-	})
-	return finishing, func() {
-		stop()
-		cancel(nil)
-	}
-}
+import "context"
 
 // Await calls f and returns its result, or the cause of ctx if that ends first.
 // It is for what knows no context, such as reading a terminal: f is left behind.

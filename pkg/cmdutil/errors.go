@@ -19,25 +19,11 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // rbacURL is the document that says which permissions each command needs.
 const rbacURL = "https://github.com/k3s-token/kubectl-k3s-token/blob/main/docs/rbac.yaml"
-
-// hinted is an error with advice.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Hint() string  { return h.hint }
-func (h hinted) Unwrap() error { return h.error }
-
-// WithHint returns err with advice. Errors of other packages carry theirs in a
-// method Hint() string.
-func WithHint(err error, format string, args ...any) error {
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
 
 // ReportError writes err to w as kubectl does, and a line "hint: ..." if there
 // is something to do. Joined errors have a line each; none is said twice. Tokens
@@ -46,7 +32,7 @@ func ReportError(w io.Writer, err error) {
 	tokens := regexp.MustCompile(`K10\w*::[^\s"]+|\b[a-z0-9]{6}\.[a-z0-9]{16}\b`)
 	var lines []string
 	for _, err := range flatten(err) {
-		for _, line := range []string{message(err), hint(err)} {
+		for _, line := range []string{message(err), advice(err)} {
 			if line != "" && !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
@@ -73,8 +59,8 @@ func flatten(err error) []error {
 // message returns the line for err, in kubectl's words if it is one of the API or
 // the connection (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util).
 func message(err error) string {
-	if hinted, ok := err.(hinted); ok { //nolint:errorlint // only the outermost error
-		err = hinted.error
+	if hinted, ok := err.(*hint.Error); ok { //nolint:errorlint // only the outermost error
+		err = hinted.Unwrap()
 	}
 	var write *fs.PathError
 	switch {
@@ -107,14 +93,13 @@ func statusMessage(status metav1.Status) string {
 	return fmt.Sprintf("Error from server (%s): %s", status.Reason, status.Message)
 }
 
-// hint returns the line with advice about err, or nothing.
-func hint(err error) string {
-	var advice interface{ Hint() string }
+// advice returns the line with advice about err, or nothing.
+func advice(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &advice) && advice.Hint() != "":
-		return "hint: " + advice.Hint()
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), `is forbidden: User "`):
+	case hint.Of(err) != "":
+		return "hint: " + hint.Of(err)
+	case apierrors.IsForbidden(err) && regexp.MustCompile(`is forbidden: User ".*" cannot `).MatchString(err.Error()):
 		// A quota or an admission policy forbids in other words.
 		return "hint: the Role for each command is in " + rbacURL
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

@@ -2,12 +2,9 @@ package cmdutil
 
 import (
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"github.com/xhit/go-str2duration/v2"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -25,16 +22,10 @@ const (
 
 // AddFlags adds --dry-run with kubectl's words.
 func (d *DryRun) AddFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar((*string)(d), "dry-run", string(DryRunNone), `Must be "none", "server", or "client". If client strategy, only print the object that would be sent, without sending it. If server strategy, submit server-side request without persisting the resource.`)
-	CompleteValues(cmd, "dry-run", string(DryRunNone), string(DryRunServer), string(DryRunClient))
-}
-
-// Validate returns an error for any other value.
-func (d DryRun) Validate() error {
-	if !slices.Contains([]DryRun{DryRunNone, DryRunClient, DryRunServer}, d) {
-		return fmt.Errorf(`invalid dry-run value (%s). Must be "none", "server", or "client"`, string(d))
-	}
-	return nil
+	*d = DryRunNone
+	AddChoice(cmd, d, "dry-run",
+		`Must be "none", "server", or "client". If client strategy, only print the object that would be sent, without sending it. If server strategy, submit server-side request without persisting the resource.`,
+		string(DryRunNone), string(DryRunServer), string(DryRunClient))
 }
 
 // Suffix is what kubectl adds to its messages in a dry run.
@@ -66,9 +57,7 @@ func ParseTTL(text string) (time.Duration, error) {
 // Expiry is --ttl and --expires-at: when a token ends.
 type Expiry struct {
 	TTL time.Duration
-	End time.Time
-
-	endFlag *pflag.Flag
+	End time.Time // instead of the TTL, unless it is zero
 }
 
 // AddFlags adds the flags. A default TTL of zero requires one of them.
@@ -78,8 +67,12 @@ func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
 		e.TTL, err = ParseTTL(text)
 		return err
 	})
-	cmd.Flags().TimeVar(&e.End, "expires-at", time.Time{}, []string{time.RFC3339}, "Time at which the token expires, in RFC 3339, such as 2030-01-31T12:00:00Z, instead of --ttl.")
-	e.endFlag = cmd.Flag("expires-at")
+	cmd.Flags().Func("expires-at", "Time at which the token expires, in RFC 3339, such as 2030-01-31T12:00:00Z, instead of --ttl.", func(text string) (err error) {
+		if e.End, err = time.Parse(time.RFC3339, text); err == nil && !e.End.After(time.Now()) {
+			err = errors.New("it is in the past")
+		}
+		return err
+	})
 	cmd.MarkFlagsMutuallyExclusive("ttl", "expires-at")
 	if defaultTTL == 0 {
 		cmd.MarkFlagsOneRequired("ttl", "expires-at")
@@ -87,22 +80,19 @@ func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
 		cmd.Flag("ttl").DefValue = str2duration.String(defaultTTL)
 	}
 	CompleteValues(cmd, "ttl", "1h", "24h", "7d", "0")
-	CompleteValues(cmd, "expires-at")
 }
 
 // At returns when a token ends that starts now, in whole seconds and never
 // before the time that was asked for. The zero time is never.
-func (e *Expiry) At(now time.Time) (time.Time, error) {
+func (e *Expiry) At(now time.Time) time.Time {
 	end := e.End
-	switch given := e.endFlag != nil && e.endFlag.Changed || !end.IsZero(); {
-	case given && !end.After(now):
-		return time.Time{}, fmt.Errorf("--expires-at %s is in the past", end.Format(time.RFC3339))
-	case !given && e.TTL == 0:
-		return time.Time{}, nil
-	case !given:
+	switch {
+	case end.IsZero() && e.TTL == 0:
+		return end
+	case end.IsZero():
 		end = now.Add(e.TTL)
 	}
-	return end.Add(time.Second - 1).Truncate(time.Second).UTC(), nil
+	return end.Add(time.Second - 1).Truncate(time.Second).UTC()
 }
 
 // WarnAboutExpiry warns of a token that never expires, and if this machine's clock

@@ -42,16 +42,11 @@ func TestAnExpiryIsAWholeSecondAndNeverTooEarly(t *testing.T) {
 		{time.Hour, now.Add(2 * time.Hour).In(zone), now, now.Add(2 * time.Hour)},
 		{0, now.Add(time.Hour + 1), now, now.Add(time.Hour + time.Second)},
 		{0, time.Time{}, now, time.Time{}},
-		{maxTTL, time.Time{}, now, now.Add(maxTTL)},
-		{0, now.Add(1), now, now.Add(time.Second)},
 	} {
-		got, err := (&cmdutil.Expiry{TTL: test.ttl, End: test.end}).At(test.now)
-		if err != nil || !got.Equal(test.want) || got.Location() != time.UTC {
-			t.Errorf("%v: got %v, %v", test, got, err)
+		if got := (&cmdutil.Expiry{TTL: test.ttl, End: test.end}).At(test.now); !got.Equal(test.want) || got.Location() != time.UTC {
+			t.Errorf("%v: got %v", test, got)
 		}
 	}
-	_, err := (&cmdutil.Expiry{End: now}).At(now)
-	has(t, report(err), "error: --expires-at 2030-06-01T12:00:00Z is in the past\n")
 }
 
 func TestTheUserIsToldOfClocksThatDiffer(t *testing.T) {
@@ -62,7 +57,6 @@ func TestTheUserIsToldOfClocksThatDiffer(t *testing.T) {
 			says             string
 		}{
 			{now.Add(-time.Hour), now.Add(2 * time.Hour), "Warning: the clocks of this machine and the server differ by 1h0m0s; by the server's the token ends in 3h0m0s\n"},
-			{now.Add(2 * time.Minute), now.Add(2 * time.Hour), "Warning: the clocks of this machine and the server differ by -2m0s; by the server's the token ends in 1h58m0s\n"},
 			{now.Add(-59 * time.Second), now.Add(2 * time.Hour), ""}, {time.Time{}, now, ""},
 			{now.Add(-time.Hour), time.Time{}, "Warning: the token never expires; delete it once all nodes have joined\n"},
 		} {

@@ -8,72 +8,32 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// AtMostOneToken is cobra.MaximumNArgs(1). The error does not repeat arguments,
-// which may be secrets.
-func AtMostOneToken(_ *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return fmt.Errorf("accepts at most one TOKEN, received %d arguments", len(args))
-	}
-	return nil
-}
+// EnvToken is the variable with a token that K3s itself reads.
+const EnvToken = "K3S_TOKEN"
 
-// NoArguments is cobra.NoArgs, with such an error.
-func NoArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%q accepts no arguments, received %d", cmd.CommandPath(), len(args))
-	}
-	return nil
-}
+// ErrNoToken says that no token was given in any of the ways.
+var ErrNoToken = hint.Wrap(errors.New("no token given"), `give a TOKEN, "-" to read standard input, --token-file or %s`, EnvToken)
 
-// RefuseEmpty is for flags that a script gives with a variable that is not set.
-func RefuseEmpty(cmd *cobra.Command, names ...string) error {
-	for _, name := range names {
-		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return WithHint(fmt.Errorf("--%s is empty", name), "give it a value, or leave it out")
-		}
-	}
-	return nil
-}
-
-// trim takes away white space, and the byte order mark of Windows editors.
-func trim(text string) string { return strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) }
-
-// oneToken returns the token in a text.
-func oneToken(text, source string) (string, error) {
-	token := trim(text)
-	switch {
-	case token == "":
-		return "", fmt.Errorf("%s is empty, expected a token", source)
-	case strings.ContainsAny(token, "\r\n"):
-		return "", fmt.Errorf("%s has several lines, expected one token", source)
-	}
-	return token, nil
-}
-
-func (s Streams) readInput(ctx context.Context) (string, error) {
-	text, err := Await(ctx, func() ([]byte, error) { return io.ReadAll(s.In) })
-	if err != nil {
-		return "", fmt.Errorf("read standard input: %w", err)
-	}
-	return string(text), nil
+func (s Streams) readInput(ctx context.Context) ([]byte, error) {
+	return Await(ctx, func() ([]byte, error) { return io.ReadAll(s.In) })
 }
 
 // ReadToken returns the token that an argument gives: itself, or for "-" the one
 // on standard input.
 func (s Streams) ReadToken(ctx context.Context, arg string) (string, error) {
 	if arg != "-" {
-		return oneToken(arg, "TOKEN")
+		return token.Clean(arg)
 	}
 	text, err := s.readInput(ctx)
 	if err != nil {
 		return "", err
 	}
-	return oneToken(text, "standard input")
+	return cleanFrom("standard input", string(text))
 }
 
 // ReadTokenFile returns the token in a file, which may be a pipe.
@@ -82,7 +42,41 @@ func ReadTokenFile(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return oneToken(string(text), name)
+	return cleanFrom(name, string(text))
+}
+
+func cleanFrom(source, text string) (string, error) {
+	clean, err := token.Clean(text)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", source, err)
+	}
+	return clean, err
+}
+
+// ReadOneToken returns the token of a command: an argument, --token, the file of
+// --token-file, or else K3S_TOKEN. Without any of them the error is ErrNoToken.
+func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file string) (token.Token, error) {
+	var text string
+	var err error
+	env := os.Getenv(EnvToken)
+	switch {
+	case len(args)+min(len(flag), 1)+min(len(file), 1) > 1:
+		err = hint.New("the token is given twice", "give it in one way alone")
+	case len(args) == 1:
+		text, err = s.ReadToken(ctx, args[0])
+	case flag != "":
+		text, err = s.ReadToken(ctx, flag)
+	case file != "":
+		text, err = ReadTokenFile(ctx, file)
+	case env != "":
+		text, err = cleanFrom(EnvToken, env)
+	default:
+		err = ErrNoToken
+	}
+	if err != nil {
+		return token.Token{}, err
+	}
+	return token.Parse(text)
 }
 
 // ReadRefs returns the tokens that the arguments name; "-" stands for those on
@@ -91,7 +85,11 @@ func (s Streams) ReadRefs(ctx context.Context, args []string) ([]bootstrap.Ref, 
 	var refs []bootstrap.Ref
 	var errs []error
 	add := func(text, position string, number int) {
-		ref, err := bootstrap.ParseRef(trim(text))
+		var ref bootstrap.Ref
+		text, err := token.Clean(text)
+		if err == nil {
+			ref, err = bootstrap.ParseRef(text)
+		}
 		if err != nil {
 			err = fmt.Errorf(position+": %w", number, err)
 		}
@@ -106,8 +104,8 @@ func (s Streams) ReadRefs(ctx context.Context, args []string) ([]bootstrap.Ref, 
 		if err != nil {
 			return nil, err
 		}
-		for i, line := range strings.Split(text, "\n") {
-			if trim(line) != "" {
+		for i, line := range strings.Split(string(text), "\n") {
+			if strings.TrimSpace(line) != "" {
 				add(line, "line %d of standard input", i+1)
 			}
 		}

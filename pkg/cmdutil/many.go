@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // parallelism is how many requests are under way at once. More gains nothing
@@ -42,9 +44,15 @@ func CountTokens(n int) string {
 	return fmt.Sprintf("%d tokens", n)
 }
 
-// Failures collects what went wrong with some of many tokens.
-type Failures struct {
-	Done           string // what was to become of the tokens, such as "deleted"
+// Finder finds bootstrap tokens.
+type Finder interface {
+	Get(ctx context.Context, ref bootstrap.Ref) (*bootstrap.Token, error)
+	List(ctx context.Context, selector string) (bootstrap.List, error)
+}
+
+// Batch changes many tokens, and collects what went wrong with some.
+type Batch struct {
+	Done           string // what is to become of the tokens, such as "deleted"
 	IgnoreNotFound bool   // a token that is not there is no failure
 
 	errs            []error
@@ -52,67 +60,78 @@ type Failures struct {
 	unchanged       int // because of an interrupt
 }
 
-// Add records the error for a token, and tells whether there is none.
-func (f *Failures) Add(id string, err error) bool {
-	var uncertain *bootstrap.UncertainError
-	var status apierrors.APIStatus
-	switch {
-	case err == nil:
-		return true
-	case f.IgnoreNotFound && apierrors.IsNotFound(err):
-	case errors.As(err, &uncertain):
-		f.errs, f.unknown = append(f.errs, err), append(f.unknown, id)
-	case errors.Is(err, context.Canceled):
-		f.unchanged++
-	case errors.As(err, &status) && strings.Contains(err.Error(), id):
-		f.errs = append(f.errs, err)
-	default:
-		f.errs, f.failed = append(f.errs, err), append(f.failed, id)
-	}
-	return false
-}
-
-// Err returns all failures, with the ids of the tokens.
-func (f *Failures) Err() error {
-	errs := f.errs
-	if len(f.failed) > 0 {
-		errs = append(errs, fmt.Errorf("%s not %s: %s", CountTokens(len(f.failed)), f.Done, strings.Join(f.failed, " ")))
-	}
-	if len(f.unknown) > 0 {
-		errs = append(errs, WithHint(fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(f.unknown)), f.Done, strings.Join(f.unknown, " ")),
-			"look with: kubectl k3s-token list"))
-	}
-	if f.unchanged > 0 {
-		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(f.unchanged)))
-	}
-	return errors.Join(errs...)
-}
-
-// Finder finds bootstrap tokens.
-type Finder interface {
-	Get(ctx context.Context, ref bootstrap.Ref) (*bootstrap.Token, error)
-	List(ctx context.Context, selector string) (bootstrap.List, error)
-}
-
 // Find returns the tokens that refs name, each once, or those that match the
-// selector if refs is empty. Of those that are named, the others go to failures.
-func Find(ctx context.Context, store Finder, refs []bootstrap.Ref, selector string, failures *Failures) ([]*bootstrap.Token, error) {
+// selector if refs is empty. A token that is not found is a failure of the batch.
+func (b *Batch) Find(ctx context.Context, store Finder, refs []bootstrap.Ref, selector string) ([]*bootstrap.Token, error) {
 	if len(refs) == 0 {
 		list, err := store.List(ctx, selector)
 		return list.Items, err
 	}
-	tokens := make([]*bootstrap.Token, len(refs))
-	errs := ForEach(ctx, len(refs), func(i int) (err error) {
-		tokens[i], err = store.Get(ctx, refs[i])
+	get := func(ref bootstrap.Ref) (*bootstrap.Token, error) { return store.Get(ctx, ref) }
+	found := each(ctx, b, refs, bootstrap.Ref.String, get)
+	seen := map[string]bool{}
+	return slices.DeleteFunc(found, func(t *bootstrap.Token) bool {
+		again := seen[t.SecretName]
+		seen[t.SecretName] = true
+		return again
+	}), nil
+}
+
+// Change changes the tokens, several at a time, and returns those that it changed.
+func (b *Batch) Change(ctx context.Context, tokens []*bootstrap.Token, change func(*bootstrap.Token) (*bootstrap.Token, error)) []*bootstrap.Token {
+	id := func(t *bootstrap.Token) string { return bootstrap.Ref{SecretName: t.SecretName}.String() }
+	return each(ctx, b, tokens, id, change)
+}
+
+// each calls do for each of the items and returns the tokens of those without an
+// error. The others are failures of the batch.
+func each[T any](ctx context.Context, b *Batch, items []T, id func(T) string, do func(T) (*bootstrap.Token, error)) []*bootstrap.Token {
+	tokens := make([]*bootstrap.Token, len(items))
+	errs := ForEach(ctx, len(items), func(i int) (err error) {
+		tokens[i], err = do(items[i])
 		return err
 	})
-	var found []*bootstrap.Token
-	seen := map[string]bool{}
-	for i, t := range tokens {
-		if failures.Add(refs[i].String(), errs[i]) && !seen[t.SecretName] {
-			seen[t.SecretName] = true
-			found = append(found, t)
+	var good []*bootstrap.Token
+	for i, err := range errs {
+		if err == nil {
+			good = append(good, tokens[i])
+		} else {
+			b.fail(id(items[i]), err)
 		}
 	}
-	return found, nil
+	return good
+}
+
+// fail records the error for a token.
+func (b *Batch) fail(id string, err error) {
+	var uncertain *bootstrap.UncertainError
+	var status apierrors.APIStatus
+	switch {
+	case b.IgnoreNotFound && apierrors.IsNotFound(err):
+		return
+	case errors.As(err, &uncertain):
+		b.unknown = append(b.unknown, id)
+	case errors.Is(err, context.Canceled):
+		b.unchanged++
+		return
+	case !errors.As(err, &status) || !strings.Contains(err.Error(), id):
+		b.failed = append(b.failed, id)
+	}
+	b.errs = append(b.errs, err)
+}
+
+// Err returns all failures, with the ids of the tokens.
+func (b *Batch) Err() error {
+	errs := b.errs
+	if len(b.failed) > 0 {
+		errs = append(errs, fmt.Errorf("%s not %s: %s", CountTokens(len(b.failed)), b.Done, strings.Join(b.failed, " ")))
+	}
+	if len(b.unknown) > 0 {
+		errs = append(errs, hint.Wrap(fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(b.unknown)), b.Done, strings.Join(b.unknown, " ")),
+			"look with: kubectl k3s-token list"))
+	}
+	if b.unchanged > 0 {
+		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(b.unchanged)))
+	}
+	return errors.Join(errs...)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // OutputFile is a new file for a secret, readable by its owner alone.
@@ -17,11 +19,11 @@ type OutputFile struct {
 // write. It never takes a file that exists. Call Discard when done.
 func CreateOutputFile(flag, name string) (*OutputFile, error) {
 	if name == "-" {
-		return nil, WithHint(fmt.Errorf("--%s: \"-\" is no file", flag), "leave the flag out for standard output")
+		return nil, hint.Wrap(fmt.Errorf("--%s: \"-\" is no file", flag), "leave the flag out for standard output")
 	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the file that the user names
 	if errors.Is(err, fs.ErrExist) {
-		return nil, WithHint(fmt.Errorf("--%s: %s exists", flag, name), "name a new file")
+		return nil, hint.Wrap(fmt.Errorf("--%s: %s exists", flag, name), "name a new file")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)

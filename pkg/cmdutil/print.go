@@ -14,6 +14,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // PrintFlags are kubectl's -o and its templates, with "text" as the default.
@@ -78,11 +79,11 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 	}
 	printer, err := f.PrintFlags.ToPrinter()
 	if genericclioptions.IsNoCompatiblePrinterError(err) {
-		err = WithHint(fmt.Errorf("unable to match a printer suitable for the output format %q", *f.OutputFormat),
+		err = hint.Wrap(fmt.Errorf("unable to match a printer suitable for the output format %q", *f.OutputFormat),
 			"use one of %s", strings.Join(f.AllowedFormats(), ", "))
 	}
 	return printers.ResourcePrinterFunc(func(obj runtime.Object, w io.Writer) error {
-		if strings.HasPrefix(*f.OutputFormat, "jsonpath") { // whose printer cannot begin anew
+		if strings.HasPrefix(*f.OutputFormat, "jsonpath") { // whose printer is good for one object
 			printer, _ = f.PrintFlags.ToPrinter()
 		}
 		err := printer.PrintObj(obj, w)

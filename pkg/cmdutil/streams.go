@@ -1,4 +1,4 @@
-// Package cmdutil is what the verbs share: clients from kubectl's flags, output
+// Package cmdutil has the code that verbs share: clients from kubectl's flags, output
 // and its tables, errors with hints, prompts, and the reading of tokens.
 package cmdutil
 
@@ -15,6 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // Streams are the standard streams of a command. Out has the result alone.
@@ -49,7 +52,7 @@ func (s Streams) Write(ctx context.Context, result []byte) error {
 	if printers.IsTerminal(s.Out) {
 		result = []byte(printers.EscapeTerminal(string(result)))
 	}
-	ctx, cancel := Finish(ctx)
+	ctx, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
 	_, err := Await(ctx, func() (int, error) { return s.Out.Write(result) })
 	return err
@@ -64,7 +67,7 @@ func (s Streams) CanAsk() bool {
 // all 3 tokens?".
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !s.CanAsk() {
-		return WithHint(errors.New("confirmation needed, but there is no terminal to ask on"), "add --yes to %s", strings.TrimSuffix(question, "?"))
+		return hint.Wrap(errors.New("confirmation needed, but there is no terminal to ask on"), "add --yes to %s", strings.TrimSuffix(question, "?"))
 	}
 	_ = printers.WriteEscaped(s.ErrOut, "Do you want to "+question+" [y/N] ")
 	answer, err := Await(ctx, func() (string, error) { return bufio.NewReader(s.In).ReadString('\n') })

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
@@ -57,13 +58,7 @@ func TestAnInterruptEndsTheWaitForWhatNeverEnds(t *testing.T) {
 			_, err := s.ReadRefs(ctx, []string{"-"})
 			return err
 		}, 0},
-		"a blocked stdout": {func(ctx context.Context, s cmdutil.Streams) error { return s.Write(ctx, []byte("result")) }, cmdutil.Grace},
-		"a write under way": {func(ctx context.Context, _ cmdutil.Streams) error {
-			ctx, cancel := cmdutil.Finish(ctx)
-			defer cancel()
-			<-ctx.Done()
-			return context.Cause(ctx)
-		}, cmdutil.Grace},
+		"a blocked stdout": {func(ctx context.Context, s cmdutil.Streams) error { return s.Write(ctx, []byte("result")) }, bootstrap.Grace},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r, w := io.Pipe()
@@ -89,23 +84,34 @@ func TestNotesCannotSteerATerminal(t *testing.T) {
 	has(t, errOut.String(), "Warning: red^[[31m", "\nback\\r\n")
 }
 
-func TestATokenIsReadAsEditorsWriteIt(t *testing.T) {
-	t.Parallel()
-	for content, says := range map[string]string{
-		secure: "", secure + "\n": "", "\ufeff" + secure + "\r\n": "", " " + secure + " \n\n": "", " \n": "is empty, expected a token",
-		secure + "\n" + secure: "has several lines",
+func TestOneTokenComesFromOneOfFourPlaces(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("\ufeff"+secure+"\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		args                         []string
+		flag, file, stdin, env, says string
+	}{
+		"argument":         {args: []string{secure}, env: "hunter2"},
+		"standard input":   {args: []string{"-"}, stdin: " " + secure + " \n\n"},
+		"flag":             {flag: secure, env: "hunter2"},
+		"file":             {file: file, env: "hunter2"},
+		"variable":         {env: secure + "\n"},
+		"nothing":          {says: "error: no token given\nhint: give a TOKEN"},
+		"two":              {file: file, args: []string{"-"}, says: "error: the token is given twice\n"},
+		"malformed":        {args: []string{"K10" + secret + "::hunter2"}, says: "error: invalid CA hash: must be 64 characters, got 16\n"},
+		"quoted":           {env: "'hunter2'", says: "error: K3S_TOKEN: invalid token: must not be in quotes or brackets\nhint: remove"},
+		"empty":            {args: []string{"-"}, stdin: "\n", says: "error: standard input: invalid token: must not be empty\n"},
+		"two lines":        {args: []string{"-"}, stdin: secure + "\n" + secure, says: "error: standard input: invalid token: must be on one line\n"},
+		"a file not there": {file: "nowhere", says: "error: open nowhere: "},
 	} {
-		name := filepath.Join(t.TempDir(), "token")
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		streams, _, _ := newStreams(content)
-		fromStdin, err := streams.ReadToken(t.Context(), "-")
-		fromFile, fileErr := cmdutil.ReadTokenFile(t.Context(), name)
-		has(t, report(err), says)
-		has(t, report(fileErr), says)
-		if good := says == ""; good != (fromStdin == secure) || good != (fromFile == secure) {
-			t.Errorf("%.99q: got errors %v and %v", content, err, fileErr)
+		t.Setenv("K3S_TOKEN", test.env)
+		streams, _, _ := newStreams(test.stdin)
+		got, err := streams.ReadOneToken(t.Context(), test.args, test.flag, test.file)
+		has(t, report(err), test.says)
+		if good := test.says == ""; good != (err == nil) || good != (got.Reveal() == secure) || strings.Contains(report(err), "hunter2") {
+			t.Errorf("%s: got error %v", name, err)
 		}
 	}
 }

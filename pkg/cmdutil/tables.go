@@ -77,10 +77,10 @@ func Lifetime(t *v1alpha1.BootstrapToken, now time.Time) (ttl, expires string) {
 func orNone(text string) string { return cmp.Or(text, "<none>") }
 
 func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
-	names := []string{"Server", "Result", "CA Hash", "Detail"}
+	names := []string{"Server", "Result", "Detail"}
 	old := slices.ContainsFunc(verifications, func(v v1alpha1.Verification) bool { return v.OldToken != "" })
 	if old {
-		names = []string{"Server", "Result", "Old Token", "CA Hash", "Detail"}
+		names = []string{"Server", "Result", "Old Token", "Detail"}
 	}
 	table := &metav1.Table{ColumnDefinitions: columns(0, names...)}
 	for i := range verifications {
@@ -89,29 +89,24 @@ func verificationTable(verifications []v1alpha1.Verification) *metav1.Table {
 		if old {
 			cells = append(cells, orNone(v.OldToken))
 		}
-		detail := cmp.Or(v.Hint, v.Reason)
-		if v.Hint != "" && v.Reason != "" && v.Verdict == "not sent" {
-			detail = v.Reason + "; " + v.Hint
-		}
-		table.Rows = append(table.Rows, metav1.TableRow{Cells: append(cells, caHashResult(v), detail)})
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: append(cells, whoJoins(v))})
 	}
 	return table
 }
 
-// caHashResult says what became of step 3, the comparison of the CA hashes.
-func caHashResult(v *v1alpha1.Verification) string {
-	for _, step := range v.Steps {
-		switch {
-		case step.Number != 3:
-		case step.Status == "passed":
-			return "matches"
-		case step.Status == "failed" && v.Token.CAHash != "":
-			return "differs"
-		default:
-			return "unverified"
-		}
+// whoJoins says which nodes can join, or why none can.
+func whoJoins(v *v1alpha1.Verification) string {
+	switch {
+	case v.JoinsAgents && v.JoinsServers:
+		return "agents and servers can join"
+	case v.JoinsAgents:
+		return "agents can join"
+	case v.JoinsServers:
+		return "servers can join"
 	}
-	return "unknown"
+	decisive := slices.IndexFunc(v.Roles, func(r v1alpha1.VerificationRole) bool { return r.Verdict == v.Verdict })
+	role := v.Roles[decisive]
+	return strings.TrimSuffix(role.Reason+"; "+role.Hint, "; ")
 }
 
 // TokenKind names a type of token for people.

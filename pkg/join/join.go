@@ -1,34 +1,75 @@
 // Package join writes what to paste on a new machine so that it joins a cluster
-// as an agent.
+// as an agent, and waits for its node.
 package join
 
 import (
-	"errors"
-	"fmt"
-	"strings"
-
-	"sigs.k8s.io/yaml"
-
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Kind is a way to hand a token to a new machine.
-type Kind string
+// Format is a way to hand a token to a new machine.
+type Format string
 
+// The formats.
 const (
 	// Install is a shell command that installs K3s or RKE2 and starts the agent.
-	Install Kind = "install"
+	Install Format = "install"
 	// Agent is a shell command that starts an installed agent.
-	Agent Kind = "agent"
+	Agent Format = "agent"
 	// Config is the agent's config.yaml.
-	Config Kind = "config"
+	Config Format = "config"
+	// Env is the environment file of the agent's service:
+	// /etc/systemd/system/k3s-agent.service.env (K3s: install.sh) or
+	// /etc/default/rke2-agent.
+	Env Format = "env"
+	// CloudInit is user data for cloud-init, which writes config.yaml and installs.
+	CloudInit Format = "cloud-init"
 )
 
-// Kinds returns all kinds, for help and completion.
-func Kinds() []string {
-	return []string{string(Install), string(Agent), string(Config)}
+// format is how a format is written.
+type format struct {
+	name     Format
+	write    func(Params) (string, error)
+	line     bool // the result is one line
+	installs bool // the result runs the install script
 }
+
+func formats() []format {
+	return []format{
+		{name: Install, write: Params.install, line: true, installs: true},
+		{name: Agent, write: Params.agent, line: true},
+		{name: Config, write: Params.config},
+		{name: Env, write: Params.env},
+		{name: CloudInit, write: Params.cloudInit, installs: true},
+	}
+}
+
+// Formats returns the names of all formats, for help and completion.
+func Formats() []string {
+	var names []string
+	for _, f := range formats() {
+		names = append(names, string(f.name))
+	}
+	return names
+}
+
+// lookup returns the format with that name. Any other name gives one that cannot
+// be written.
+func lookup(name Format) format {
+	for _, f := range formats() {
+		if f.name == name {
+			return f
+		}
+	}
+	return format{}
+}
+
+// IsLine reports whether the format is a single line, so that those of several
+// tokens can stand below one another.
+func (f Format) IsLine() bool { return lookup(f).line }
+
+// Installs reports whether the format installs K3s or RKE2, in the release of Version.
+func (f Format) Installs() bool { return lookup(f).installs }
 
 // Params are the values of a join command.
 type Params struct {
@@ -38,68 +79,34 @@ type Params struct {
 	Token token.Token
 	// Distribution is RKE2 for RKE2's commands; any other value means K3s.
 	Distribution supervisor.Distribution
-	// Version is the release to install, such as v1.31.1+k3s1. It is for Install
-	// alone; an empty one installs the newest stable release.
+	// Version is the release to install, such as v1.31.1+k3s1. An empty one installs
+	// the newest stable release.
 	Version string
+
+	// NodeName is the name of the new node; an empty one is the machine's host name.
+	NodeName string
+	// NodeLabels are KEY=VALUE.
+	NodeLabels []string
+	// NodeTaints are KEY=VALUE:EFFECT or KEY:EFFECT.
+	NodeTaints []string
+
+	// InstallURL is where the install script is; an empty one is the project's own.
+	InstallURL string
+	// InstallMirror is for INSTALL_K3S_MIRROR, such as cn: where the script downloads
+	// from. The project's own script does not know it; the one for China does.
+	InstallMirror string
 }
 
-// Command returns what to paste on the new machine, without a final newline:
-// a line of POSIX shell, or YAML for Config. The names of flags, variables and
-// keys are those of https://docs.k3s.io/installation/configuration and
-// https://docs.rke2.io/install/quickstart.
+// Command returns what to paste on the new machine, without a final newline. Its
+// error is that of Validate, or that the format has no place for a value. The names
+// of flags, variables and keys are those of K3s (pkg/cli/cmds/agent.go and
+// install.sh) and of https://docs.rke2.io/install/quickstart.
 //
 // The token never follows -t: some releases of K3s show that flag's value in an
 // annotation of the Node (k3s-io/k3s#14347).
-func Command(kind Kind, p Params) (string, error) {
-	switch kind {
-	case Install:
-		if p.Distribution == supervisor.RKE2 {
-			return p.installRKE2()
-		}
-		return p.installK3s(), nil
-	case Agent:
-		return p.agent(), nil
-	case Config:
-		return p.config()
-	}
-	return "", errors.New("the kind of join command must be " + strings.Join(Kinds(), ", "))
-}
-
-func (p Params) installK3s() string {
-	return fmt.Sprintf("curl -sfL https://get.k3s.io | K3S_URL=%s K3S_TOKEN=%s INSTALL_K3S_VERSION=%s sh -",
-		shellQuote(p.URL.String()), shellQuote(p.Token.Reveal()), shellQuote(p.Version))
-}
-
-// installRKE2 writes a configuration file first, since RKE2's install script
-// takes neither address nor token.
-func (p Params) installRKE2() (string, error) {
-	config, err := p.config()
-	if err != nil {
+func Command(name Format, p Params) (string, error) {
+	if err := p.Validate(name); err != nil {
 		return "", err
 	}
-	var lines []string // of the file, each a word for printf
-	for line := range strings.SplitSeq(config, "\n") {
-		lines = append(lines, shellQuote(line))
-	}
-	return fmt.Sprintf("mkdir -p /etc/rancher/rke2 && (umask 077 && printf '%%s\\n' %s >/etc/rancher/rke2/config.yaml) && "+
-		"curl -sfL https://get.rke2.io | INSTALL_RKE2_TYPE=agent INSTALL_RKE2_VERSION=%s sh - && systemctl enable --now rke2-agent",
-		strings.Join(lines, " "), shellQuote(p.Version)), nil
-}
-
-func (p Params) agent() string {
-	program := supervisor.K3s
-	if p.Distribution == supervisor.RKE2 {
-		program = supervisor.RKE2
-	}
-	return fmt.Sprintf("%s agent --server %s --token %s", program, shellQuote(p.URL.String()), shellQuote(p.Token.Reveal()))
-}
-
-func (p Params) config() (string, error) {
-	config, err := yaml.Marshal(map[string]string{"server": p.URL.String(), "token": p.Token.Reveal()})
-	return strings.TrimSuffix(string(config), "\n"), err
-}
-
-// shellQuote returns s as one word of a POSIX shell.
-func shellQuote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return lookup(name).write(p)
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -18,6 +17,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -33,7 +33,6 @@ const (
 
 var (
 	errDenied  = errors.New("denied")
-	accepted   = supervisor.Answer{Verdict: supervisor.Accepted}
 	configMaps = corev1.SchemeGroupVersion.WithResource("configmaps")
 )
 
@@ -41,8 +40,8 @@ var (
 type server struct {
 	hash, remote string
 	proxied      bool
-	finding      supervisor.Finding
-	rotate       func(ctx context.Context) supervisor.Rotation
+	refusal      error // of the current token
+	rotate       func(ctx context.Context) (supervisor.Outcome, error)
 	told         []string // the new tokens
 }
 
@@ -51,17 +50,15 @@ func (s *server) Remote() string { return s.remote }
 func (s *server) Proxied() bool  { return s.proxied }
 func (s *server) Close()         {}
 
-func (s *server) Probe(context.Context, token.Token) (supervisor.Finding, error) {
-	return s.finding, nil
-}
+func (s *server) Accepts(context.Context, token.Token, supervisor.Role) error { return s.refusal }
 
-func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) supervisor.Rotation {
+func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) (supervisor.Outcome, error) {
 	s.told = append(s.told, next.Reveal())
 	return s.rotate(ctx)
 }
 
-func ends(outcome supervisor.Outcome) func(context.Context) supervisor.Rotation {
-	return func(context.Context) supervisor.Rotation { return supervisor.Rotation{Outcome: outcome} }
+func ends(outcome supervisor.Outcome) func(context.Context) (supervisor.Outcome, error) {
+	return func(context.Context) (supervisor.Outcome, error) { return outcome, nil }
 }
 
 // site is a cluster of K3s servers, its API, and the options of a rotation that
@@ -71,7 +68,6 @@ type site struct {
 	api     *fake.Clientset
 	records *rotation.Records
 	servers []*server
-	version int
 }
 
 // newSite returns a cluster of servers. Its nodes have the servers' addresses,
@@ -89,7 +85,7 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 		addresses = append(addresses, address)
 		url, _ := supervisor.ParseURL("https://" + address + ":6443")
 		s.Servers = append(s.Servers, url)
-		s.servers = append(s.servers, &server{hash: hash, remote: address + ":6443", finding: supervisor.Finding{Agents: accepted, Servers: accepted}, rotate: ends(supervisor.Rotated)})
+		s.servers = append(s.servers, &server{hash: hash, remote: address + ":6443", rotate: ends(supervisor.Rotated)})
 	}
 	objects := []runtime.Object{&corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"},
@@ -105,14 +101,14 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 		})
 	}
 	s.api = fake.NewClientset(objects...)
-	s.api.PrependReactor("*", "configmaps", s.react)
+	s.api.PrependReactor("*", "configmaps", dryRun)
 	urls := slices.Clone(s.Servers)
 	s.Current = token.Token{CAHash: hash, User: token.UserServer, Secret: current}
 	s.New = token.Token{User: token.UserServer, Secret: strong}
 	s.Open = func(_ context.Context, url supervisor.URL, t token.Token) (rotation.Session, error) {
 		server := s.servers[slices.Index(urls, url)]
 		if t.CAHash != "" && t.CAHash != server.hash {
-			return nil, &supervisor.HashMismatchError{}
+			return nil, hint.New("the token is for another CA", "check it")
 		}
 		return server, nil
 	}
@@ -121,39 +117,23 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 	return s
 }
 
-// react adds what client-go's fake lacks: resource versions, preconditions, dry
-// runs.
-func (s *site) react(action clienttesting.Action) (bool, runtime.Object, error) {
-	var written *corev1.ConfigMap
-	var seen string
-	var dryRun bool
+// dryRun has a dry run change nothing, unlike client-go's fake.
+func dryRun(action clienttesting.Action) (bool, runtime.Object, error) {
 	switch action := action.(type) {
 	case clienttesting.CreateActionImpl:
-		written, dryRun = action.Object.(*corev1.ConfigMap), action.CreateOptions.DryRun != nil
+		return action.CreateOptions.DryRun != nil, action.Object, nil
 	case clienttesting.UpdateActionImpl:
-		written, dryRun = action.Object.(*corev1.ConfigMap), action.UpdateOptions.DryRun != nil
-		seen = written.ResourceVersion
-	case clienttesting.DeleteActionImpl:
-		seen = *action.DeleteOptions.Preconditions.ResourceVersion
-	default:
-		return false, nil, nil
+		return action.UpdateOptions.DryRun != nil, action.Object, nil
 	}
-	if stored := s.record(); stored != nil && stored.ResourceVersion != seen {
-		return true, nil, apierrors.NewConflict(configMaps.GroupResource(), rotation.RecordName, nil)
-	}
-	if written != nil {
-		s.version++
-		written.ResourceVersion = strconv.Itoa(s.version)
-	}
-	return dryRun, written, nil
+	return false, nil, nil
 }
 
 // refuse has the API refuse requests for an object. A reactor that was added
 // later comes first.
-func (s *site) refuse(verb, resource, name string) {
+func (s *site) refuse(verb, resource, name string, err error) {
 	s.api.PrependReactor(verb, resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
 		get, ok := action.(clienttesting.GetAction)
-		return !ok || get.GetName() == name, nil, errDenied
+		return !ok || get.GetName() == name, nil, err
 	})
 }
 
@@ -187,7 +167,11 @@ func (s *site) preflight(t *testing.T) *rotation.Plan {
 // leave puts the record of another rotation into the cluster.
 func (s *site) leave(t *testing.T, state, server string) {
 	t.Helper()
-	if err := s.records.Save(t.Context(), &rotation.Record{State: state, Server: server, Started: longAgo}); err != nil {
+	record := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: rotation.RecordName, UID: "uid", ResourceVersion: "7"},
+		Data:       map[string]string{"state": state, "server": server, "started": longAgo},
+	}
+	if err := s.api.Tracker().Add(record); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -195,8 +179,7 @@ func (s *site) leave(t *testing.T, state, server string) {
 // wantError fails the test unless err has the text, and its hint the advice.
 func wantError(t *testing.T, err error, text, advice string) {
 	t.Helper()
-	var hinted interface{ Hint() string }
-	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), text) || !strings.Contains(hinted.Hint(), advice) {
-		t.Errorf("got %v (%v), want %q and the hint %q", err, hinted, text, advice)
+	if got := hint.Of(err); got == "" || !strings.Contains(err.Error(), text) || !strings.Contains(got, advice) {
+		t.Errorf("got %v (%s), want %q and the hint %q", err, got, text, advice)
 	}
 }

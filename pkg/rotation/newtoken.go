@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -29,14 +30,14 @@ const (
 // is set, so is one that is short or breaks configuration files.
 func NewToken(text string, current token.Token, allowUnsafe bool) (token.Token, error) {
 	if kind := current.Type(); kind == token.Bootstrap || kind == token.Agent {
-		return token.Token{}, newError(fmt.Sprintf("the current token is of type %s", kind), hintCurrent)
+		return token.Token{}, hint.New(fmt.Sprintf("the current token is of type %s", kind), hintCurrent)
 	}
 	if text == "" {
-		text = generate()
+		text = token.GeneratePassword().Reveal()
 	}
 	next, err := token.Parse(text)
 	if err != nil || strings.HasPrefix(text, "K10") && next.User != token.UserServer {
-		return token.Token{}, newError("the new token is not K10<CA hash>::server:<password>", hintPassword)
+		return token.Token{}, hint.New("the new token is not K10<CA hash>::server:<password>", hintPassword)
 	}
 	next.User = token.UserServer
 	if err := checkPassword(next, current, allowUnsafe); err != nil {
@@ -45,29 +46,20 @@ func NewToken(text string, current token.Token, allowUnsafe bool) (token.Token, 
 	return next, nil
 }
 
-// generate returns a random password that YAML does not read as a number.
-func generate() string {
-	for {
-		if s := token.GeneratePassword().Reveal(); !yamlNumber.MatchString(s) {
-			return s
-		}
-	}
-}
-
 func checkPassword(next, current token.Token, allowUnsafe bool) error {
 	s := next.Secret.Reveal()
 	_, notBootstrap := token.ParseBootstrap(s)
 	switch {
 	case next.ID != "" || notBootstrap == nil: // K3s does not start again: k3s-io/k3s#12982
-		return newError("the new token has the form of a bootstrap token, <id>.<secret>", hintGenerate)
+		return hint.New("the new token has the form of a bootstrap token, <id>.<secret>", hintGenerate)
 	case strings.HasPrefix(s, "K10"): // K3s writes a malformed token file
-		return newError("the password of the new token starts with K10", hintGenerate)
+		return hint.New("the password of the new token starts with K10", hintGenerate)
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return newError("the new token has white space, control or non-ASCII characters", hintGenerate)
+		return hint.New("the new token has white space, control or non-ASCII characters", hintGenerate)
 	case next.Secret == current.Secret:
-		return newError("the new token is the current one", hintGenerate)
+		return hint.New("the new token is the current one", hintGenerate)
 	case !allowUnsafe && (!safePassword.MatchString(s) || yamlNumber.MatchString(s)):
-		return newError("the new token is short, like a number, or has special characters", hintSafe)
+		return hint.New("the new token is short, like a number, or has special characters", hintSafe)
 	}
 	return nil
 }

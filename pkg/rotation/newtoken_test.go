@@ -70,18 +70,3 @@ func TestOnlyAServerTokenIsRotated(t *testing.T) {
 		wantError(t, err, "the current token is of type", "give the server token")
 	}
 }
-
-func FuzzNewToken(f *testing.F) {
-	for _, s := range []string{"", strong, bootstrapToken, "K10", secure + strong, secure + bootstrapToken, "1e9"} {
-		f.Add(s, true)
-	}
-	f.Fuzz(func(t *testing.T, s string, allowUnsafe bool) {
-		next, err := newToken(s, allowUnsafe)
-		if err != nil {
-			return
-		}
-		if again, err := token.Parse(secure + next.Secret.Reveal()); err != nil || again.Secret != next.Secret || again.Type() != token.Server {
-			t.Errorf("K3s reads it as another token: %v", err)
-		}
-	})
-}

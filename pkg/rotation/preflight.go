@@ -1,3 +1,11 @@
+// Package rotation replaces the server token of a K3s cluster. Options.Preflight
+// checks that the cluster is ready for it, Plan.Rotate tells one server, and
+// Records keeps a record of the rotation in the cluster.
+//
+// All servers accept the old token until they are restarted with the new one,
+// so no probe shows a rotation that is not finished. A second one, through
+// another server, leaves that server with a third token on its disk. This is
+// why one server is told, the others are asked first, and there is a record.
 package rotation
 
 import (
@@ -6,26 +14,24 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
-
-const noContext = "there is no kubeconfig context of this cluster, so no record of the rotation is kept: make sure that an earlier one is finished"
 
 // Session is a K3s server that has proved who it is: a *supervisor.Session.
 type Session interface {
 	CAHash() string
 	Remote() string
 	Proxied() bool
-	Probe(ctx context.Context, t token.Token) (supervisor.Finding, error)
-	Rotate(ctx context.Context, current token.Token, next token.Secret) supervisor.Rotation
+	Accepts(ctx context.Context, t token.Token, role supervisor.Role) error
+	Rotate(ctx context.Context, current token.Token, next token.Secret) (supervisor.Outcome, error)
 	Close()
 }
 
@@ -100,18 +106,14 @@ func (p *Plan) unlessForced(err error) error {
 // that an earlier rotation is not finished.
 func (p *Plan) checkTokens(ctx context.Context) error {
 	if hash := p.options.New.CAHash; hash != "" && hash != p.session.CAHash() {
-		return newError("the new token has the CA hash of another cluster", hintPassword)
+		return hint.New("the new token has the CA hash of another cluster", hintPassword)
 	}
-	errs := make([]error, len(p.options.Servers))
-	var running sync.WaitGroup
-	for i, url := range p.options.Servers {
-		running.Go(func() {
-			if err := p.checkServer(ctx, url); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", url, err)
-			}
-		})
+	var errs []error
+	for _, url := range p.options.Servers {
+		if err := p.checkServer(ctx, url); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", url, err))
+		}
 	}
-	running.Wait()
 	return errors.Join(errs...)
 }
 
@@ -125,28 +127,24 @@ func (p *Plan) checkServer(ctx context.Context, url supervisor.URL) error {
 		defer other.Close()
 		session = other
 	}
-	finding, err := session.Probe(ctx, current)
-	if err != nil || finding.JoinsServers() {
-		return err
-	}
 	// The agent token is good for agents, and cannot be rotated.
-	return &supervisor.NotAcceptedError{Finding: supervisor.Finding{Servers: finding.Servers}, Type: token.Server}
+	return session.Accepts(ctx, current, supervisor.Server)
 }
 
 // checkRecord looks for the record of an earlier rotation in the context's
 // cluster, and finds out whether one of this rotation may be written.
 func (p *Plan) checkRecord(ctx context.Context) error {
 	c := p.options.Cluster
-	if c == nil {
-		p.warnf(noContext)
-		return nil
-	}
-	ca, err := c.CA(ctx)
-	if err != nil {
-		return p.withoutRecord(err)
+	var ca cluster.CA
+	var err error
+	if c != nil {
+		if ca, err = c.CA(ctx); err != nil {
+			return p.withoutRecord(err)
+		}
 	}
 	if ca.Hash != p.Token.CAHash {
-		p.warnf(noContext)
+		p.warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
+			"make sure that an earlier one is finished")
 		return nil
 	}
 	records := NewRecords(c.Client.ConfigMaps(metav1.NamespaceSystem))
@@ -165,7 +163,7 @@ func (p *Plan) checkRecord(ctx context.Context) error {
 // withoutRecord goes on without a record if the user insists.
 func (p *Plan) withoutRecord(err error) error {
 	err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
-	return p.unlessForced(&hintError{err, "make ConfigMap " + RecordName + " writable, or add --force to rotate without this record"})
+	return p.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
 }
 
 // newRecord returns a record of this rotation, in place of an earlier one.
@@ -188,7 +186,7 @@ func (p *Plan) checkPrevious() error {
 		p.warnf("the outcome of %s is not known; this one replaces it, through the same server", r)
 		return nil
 	default:
-		return p.unlessForced(newError(r.String()+" is not finished", "restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
+		return p.unlessForced(hint.New(r.String()+" is not finished", "restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
 	}
 }
 
@@ -211,7 +209,7 @@ func (p *Plan) checkNodes(ctx context.Context) error {
 		return nil
 	}
 	text := fmt.Sprintf("%s is none of the cluster's %d servers", p.Server, len(nodes))
-	return p.unlessForced(newError(text, "name one of them with --server, or add --force if it leads to one server only"))
+	return p.unlessForced(hint.New(text, "name one of them with --server, or add --force if it leads to one server only"))
 }
 
 // isOneOf reports whether all connections lead to one of the nodes, or into a

@@ -8,6 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 const (
@@ -63,7 +65,7 @@ func (s *Records) Get(ctx context.Context) (*Record, error) {
 }
 
 // errOther says that the record is not the one that was seen.
-var errOther = newError("another rotation has begun or ended meanwhile", "wait for it, then try again")
+var errOther = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
 
 // Save creates the record, or updates the one that Get or Save has seen. It
 // fails if there is another one by now, so that of two rotations at once only

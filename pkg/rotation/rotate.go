@@ -3,21 +3,10 @@ package rotation
 import (
 	"context"
 	"fmt"
-	"time"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
-
-// grace is how long a write that is under way may go on after an interrupt. A
-// server answers in a fraction of a second.
-const grace = 5 * time.Second
-
-// withGrace returns a context that ends grace after ctx does.
-func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
-	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	return writing, cancel
-}
 
 // Rotate writes the record and tells the server the new token. If ctx ends
 // before the request is sent, nothing is rotated. If it ends after that, Rotate
@@ -26,8 +15,8 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 // The server may have the new token unless the outcome is
 // supervisor.NotRotated: the caller hands it to the user. Then, whatever the
 // outcome is, it calls Finish.
-func (p *Plan) Rotate(ctx context.Context) supervisor.Rotation {
-	writing, cancel := withGrace(ctx)
+func (p *Plan) Rotate(ctx context.Context) (supervisor.Outcome, error) {
+	writing, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
 	var err error
 	if p.records != nil {
@@ -40,7 +29,7 @@ func (p *Plan) Rotate(ctx context.Context) supervisor.Rotation {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return supervisor.Rotation{Outcome: supervisor.NotRotated, Err: fmt.Errorf("ConfigMap kube-system/%s: %w", RecordName, err)}
+		return supervisor.NotRotated, fmt.Errorf("ConfigMap kube-system/%s: %w", RecordName, err)
 	}
 	return p.session.Rotate(writing, p.options.Current, p.Token.Secret)
 }
@@ -51,7 +40,7 @@ func (p *Plan) Finish(ctx context.Context, outcome supervisor.Outcome) error {
 	if p.record == nil {
 		return nil
 	}
-	writing, cancel := withGrace(ctx)
+	writing, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
 	r := *p.record
 	var err error

@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,131 +11,90 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
 func TestOneServerIsToldAndTheRecordIsThereBefore(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2)
-	plan := s.preflight(t)
-	if s.record() != nil || len(plan.Warnings) > 0 || plan.Token != s.New.WithCAHash(hash) {
-		t.Errorf("after the preflight there is record %v, and plan %+v", s.record(), plan)
-	}
-	s.servers[0].rotate = func(context.Context) supervisor.Rotation {
-		if data := s.record().Data; data["state"] != "started" || data["server"] != "https://10.0.0.1:6443" || data["started"] == "" {
-			t.Errorf("when the server is told, the record is %v", data)
-		}
-		return supervisor.Rotation{Outcome: supervisor.Rotated}
-	}
-	got := plan.Rotate(t.Context())
-	if err := plan.Finish(t.Context(), got.Outcome); err != nil || got.Outcome != supervisor.Rotated {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	if !slices.Equal(s.servers[0].told, []string{strong}) || len(s.servers[1].told) > 0 {
-		t.Error("another server was told, or another token than the new one")
-	}
-	record := s.record().Data
-	if record["state"] != "rotated" || !strings.Contains(record["about"], "verify --all-servers") {
-		t.Errorf("the record is %v", record)
-	}
-	if text := fmt.Sprint(record); strings.Contains(text, strong) || strings.Contains(text, current) {
-		t.Error("the record holds a token")
-	}
-}
-
-// TestNoSecondRotationUntilTheRecordIsRemoved has the first one end in each way
-// that may have changed the token.
-func TestNoSecondRotationUntilTheRecordIsRemoved(t *testing.T) {
-	t.Parallel()
-	const killed supervisor.Outcome = "started" // Finish is not called
-	for _, outcome := range []supervisor.Outcome{supervisor.Rotated, supervisor.Unknown, killed} {
-		s := newSite(t, 2)
-		s.servers[0].rotate = ends(outcome)
-		plan := s.preflight(t)
-		plan.Rotate(t.Context())
-		if outcome != killed && plan.Finish(t.Context(), outcome) != nil || s.state() != string(outcome) {
-			t.Errorf("%s: the record is %q", outcome, s.state())
-		}
-		slices.Reverse(s.Servers)
-		_, err := s.Preflight(t.Context())
-		wantError(t, err, "the rotation through https://10.0.0.1:6443", "--force")
-
-		// As verify does once every server accepts the new token alone.
-		record, err := s.records.Get(t.Context())
-		if err = errors.Join(err, s.records.Remove(t.Context(), record)); err != nil {
-			t.Error(err)
-		}
-		s.preflight(t)
-	}
-}
-
-func TestTheRecordOfSomebodyElseStays(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, 1)
-	plan := s.preflight(t)
-	plan.Rotate(t.Context())
-	mine, err := s.records.Get(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs := *mine
-	theirs.State = "theirs"
-	if err := s.records.Save(t.Context(), &theirs); err != nil {
-		t.Fatal(err)
-	}
-	for name, err := range map[string]error{
-		"verify": s.records.Remove(t.Context(), mine), "finish": plan.Finish(t.Context(), supervisor.Rotated), "take back": plan.Finish(t.Context(), supervisor.NotRotated),
+	const through = "https://10.0.0.1:6443"
+	for outcome, want := range map[supervisor.Outcome]string{
+		supervisor.Rotated: "rotated", supervisor.Unknown: "unknown", supervisor.NotRotated: "",
 	} {
-		if !isConflict(err) || s.state() != "theirs" {
-			t.Errorf("%s: got %v and record %q, want a conflict", name, err, s.state())
+		for _, earlier := range []string{"", "unknown"} {
+			s := newSite(t, 2)
+			if earlier != "" {
+				s.leave(t, earlier, through)
+			}
+			plan := s.preflight(t)
+			if s.state() != earlier || plan.Token != s.New.WithCAHash(hash) {
+				t.Errorf("after the preflight the record is %q, and the plan %+v", s.state(), plan)
+			}
+			s.servers[0].rotate = func(context.Context) (supervisor.Outcome, error) {
+				if data := s.record().Data; data["state"] != "started" || data["server"] != through || data["started"] == longAgo {
+					t.Errorf("when the server is told, the record is %v", data)
+				}
+				return outcome, nil
+			}
+			got, _ := plan.Rotate(t.Context())
+			if err := plan.Finish(t.Context(), got); err != nil || got != outcome || s.state() != cmp.Or(want, earlier) {
+				t.Errorf("got %s, %v, and the record is %q", got, err, s.state())
+			}
+			if !slices.Equal(s.servers[0].told, []string{strong}) || len(s.servers[1].told) > 0 {
+				t.Error("another server was told, or another token than the new one")
+			}
+			if text := fmt.Sprint(s.record()); strings.Contains(text, strong) || strings.Contains(text, current) {
+				t.Error("the record holds a token")
+			}
 		}
 	}
 }
 
-func TestARotationThatCameToNothingTakesItsRecordBack(t *testing.T) {
+// TestARotationDoesNotTouchTheRecordOfAnother has another rotation write its record after
+// the preflight, or after the server was told.
+func TestARotationDoesNotTouchTheRecordOfAnother(t *testing.T) {
 	t.Parallel()
-	for _, earlier := range []string{"", "unknown"} {
+	const meanwhile = "another rotation has begun or ended meanwhile"
+	conflict := apierrors.NewConflict(configMaps.GroupResource(), rotation.RecordName, nil)
+	for earlier, verb := range map[string]string{"": "create", "unknown": "update"} {
 		s := newSite(t, 1)
+		s.Force = true // no help
 		if earlier != "" {
 			s.leave(t, earlier, "https://10.0.0.1:6443")
 		}
-		s.servers[0].rotate = ends(supervisor.NotRotated)
-		plan := s.preflight(t)
-		if err := plan.Finish(t.Context(), plan.Rotate(t.Context()).Outcome); err != nil {
-			t.Error(err)
+		before, late := s.preflight(t), s.preflight(t)
+		_, _ = late.Rotate(t.Context())
+		s.refuse("*", "configmaps", rotation.RecordName, conflict)
+		outcome, err := before.Rotate(t.Context())
+		if wantError(t, err, meanwhile, "wait for it"); outcome != supervisor.NotRotated || len(s.servers[0].told) != 1 {
+			t.Errorf("%s: got %s, or the server was told a token", verb, outcome)
 		}
-		if s.state() != earlier || earlier != "" && s.record().Data["started"] != longAgo {
-			t.Errorf("the record was %q, and is %v", earlier, s.record())
+		if err := before.Finish(t.Context(), outcome); err != nil {
+			t.Errorf("%s: a record that was not written is taken back: %v", verb, err)
 		}
+		wantError(t, late.Finish(t.Context(), supervisor.Rotated), meanwhile, "")
 	}
 }
 
-// isConflict tells the error for a record that somebody else has changed.
-func isConflict(err error) bool {
-	return apierrors.IsConflict(err) || err != nil && strings.Contains(err.Error(), "another rotation has begun or ended meanwhile")
-}
-
-func TestNothingIsSentWithoutTheRecord(t *testing.T) {
+func TestTheRecordIsChangedAsItWasSeen(t *testing.T) {
 	t.Parallel()
-	for name, earlier := range map[string]bool{"which cannot be created": false, "which cannot be updated": true} {
-		s := newSite(t, 1)
-		s.Force = true // no help
-		if earlier {
-			s.leave(t, "unknown", "https://10.0.0.1:6443")
-		}
-		plan := s.preflight(t)
-		s.preflight(t).Rotate(t.Context()) // another one begins
-		got := plan.Rotate(t.Context())
-		if told := len(s.servers[0].told); got.Outcome != supervisor.NotRotated || !isConflict(got.Err) || told != 1 {
-			t.Errorf("%s: got %+v, and the server was told %d tokens", name, got, told)
-		}
-		if err := plan.Finish(t.Context(), got.Outcome); err != nil || s.state() != "started" {
-			t.Errorf("%s: the record is %q, %v", name, s.state(), err)
-		}
+	s := newSite(t, 1)
+	s.leave(t, "unknown", "https://10.0.0.1:6443")
+	record, err := s.records.Get(t.Context())
+	if err = errors.Join(err, s.records.Save(t.Context(), record), s.records.Remove(t.Context(), record)); err != nil {
+		t.Fatal(err)
+	}
+	actions := s.api.Actions()
+	update := actions[len(actions)-2].(clienttesting.UpdateAction).GetObject().(*corev1.ConfigMap)
+	seen := actions[len(actions)-1].(clienttesting.DeleteActionImpl).DeleteOptions.Preconditions
+	if update.ResourceVersion != "7" || *seen.ResourceVersion != "7" || *seen.UID != "uid" {
+		t.Errorf("got %s and %+v", update.ResourceVersion, seen)
 	}
 }
 
@@ -147,11 +107,11 @@ func TestAnInterruptBeforeTheRequestLeavesEverythingAsItIs(t *testing.T) {
 		interrupt()
 		return false, nil, nil
 	})
-	got := plan.Rotate(ctx)
-	if got.Outcome != supervisor.NotRotated || !errors.Is(got.Err, context.Canceled) || len(s.servers[0].told) > 0 {
-		t.Errorf("got %+v, or the server was told a new token", got)
+	outcome, err := plan.Rotate(ctx)
+	if outcome != supervisor.NotRotated || !errors.Is(err, context.Canceled) || len(s.servers[0].told) > 0 {
+		t.Errorf("got %s, %v, or the server was told a new token", outcome, err)
 	}
-	if err := plan.Finish(ctx, got.Outcome); err != nil || s.record() != nil {
+	if err := plan.Finish(ctx, outcome); err != nil || s.record() != nil {
 		t.Errorf("the record is %v, %v", s.record(), err)
 	}
 }
@@ -163,21 +123,21 @@ func TestAnInterruptWaitsForTheAnswer(t *testing.T) {
 			s := newSite(t, 1)
 			plan := s.preflight(t)
 			ctx, interrupt := context.WithCancel(t.Context())
-			s.servers[0].rotate = func(ctx context.Context) supervisor.Rotation {
+			s.servers[0].rotate = func(ctx context.Context) (supervisor.Outcome, error) {
 				interrupt()
 				select {
 				case <-time.After(answer):
-					return supervisor.Rotation{Outcome: supervisor.Rotated}
+					return supervisor.Rotated, nil
 				case <-ctx.Done():
-					return supervisor.Rotation{Outcome: supervisor.Unknown, Err: ctx.Err()}
+					return supervisor.Unknown, ctx.Err()
 				}
 			}
 			start := time.Now()
-			got := plan.Rotate(ctx)
-			if waited := time.Since(start); got.Outcome != want || waited != min(answer, 5*time.Second) {
-				t.Errorf("got %+v after %s", got, waited)
+			outcome, err := plan.Rotate(ctx)
+			if waited := time.Since(start); outcome != want || waited != min(answer, bootstrap.Grace) {
+				t.Errorf("got %s, %v after %s", outcome, err, waited)
 			}
-			if err := plan.Finish(ctx, got.Outcome); err != nil || s.state() != string(want) {
+			if err := plan.Finish(ctx, outcome); err != nil || s.state() != string(want) {
 				t.Errorf("the record is %q, %v", s.state(), err)
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/transport"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -51,51 +52,55 @@ func (d *pinnedDialer) remote() string {
 // client sends requests to one server.
 type client struct {
 	http.Client
-	server  URL
-	backoff wait.Backoff
+	server URL
+	opts   *Options
 }
 
 // newClient returns a client with bounds for a hostile server. It logs requests
 // as client-go does, without credentials and bodies.
-func (s *Session) newClient(opts Options, config *tls.Config) *client {
+func (s *Session) newClient(config *tls.Config) *client {
 	config.MinVersion = tls.VersionTLS12
 	rt := transport.DebugWrappers(&http.Transport{
 		Proxy:                  http.ProxyURL(s.proxy),
-		OnProxyConnectResponse: checkProxyResponse,
+		OnProxyConnectResponse: s.opts.checkProxyResponse,
 		DialContext:            s.dialer.DialContext,
 		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    opts.Timeout,
+		TLSHandshakeTimeout:    s.opts.Timeout,
 		MaxResponseHeaderBytes: maxBytes,
 		DisableCompression:     true,
 	})
-	return &client{server: s.server, backoff: opts.Backoff, Client: http.Client{
-		Transport:     transport.NewUserAgentRoundTripper(opts.UserAgent, rt),
+	return &client{server: s.server, opts: &s.opts, Client: http.Client{
+		Transport:     transport.NewUserAgentRoundTripper(s.opts.UserAgent, rt),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       opts.Timeout,
+		Timeout:       s.opts.Timeout,
 	}}
 }
 
-func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+func (o *Options) checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
-		return newError(fmt.Sprintf("the proxy refuses to connect (status %d)", resp.StatusCode), checkProxy)
+		return hint.New(fmt.Sprintf("the proxy refuses to connect (status %d)", resp.StatusCode), o.ProxyHint)
 	}
 	return nil
 }
 
-// authorization returns the header for a token. The user name is that of its role,
-// and none for a bootstrap token.
-func authorization(user string, t token.Token) string {
+// authorization returns the header for a token in a role. A node sends the user
+// name of its role whatever the token says, and none with a bootstrap token.
+func authorization(role Role, t token.Token) string {
 	if t.ID != "" {
 		return "Bearer " + t.WithCAHash("").Reveal()
+	}
+	user := token.UserNode
+	if role == Server {
+		user = token.UserServer
 	}
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+t.Secret.Reveal()))
 }
 
 // response is the server's answer. The status is 0 if there was none.
 type response struct {
-	status      int
-	body        []byte
-	certificate *x509.Certificate
+	status       int
+	body         []byte
+	certificates []*x509.Certificate // of the server
 }
 
 // message returns the message of a metav1.Status. It must not be printed,
@@ -120,24 +125,24 @@ func (c *client) do(ctx context.Context, method, path, authorization string, bod
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return response{}, explain(ctx, c.server, err)
+		return response{}, c.explain(ctx, err)
 	}
 	defer resp.Body.Close()
-	r := response{status: resp.StatusCode, certificate: resp.TLS.PeerCertificates[0]}
+	r := response{status: resp.StatusCode, certificates: resp.TLS.PeerCertificates}
 	if r.body, err = io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxBytes)); err != nil {
-		err = explain(ctx, c.server, err)
+		err = c.explain(ctx, err)
 	}
 	return r, err
 }
 
 // get sends a GET, and again while the server is busy (429) or starting (503).
 func (c *client) get(ctx context.Context, path, authorization string) (r response, err error) {
-	waitErr := wait.ExponentialBackoffWithContext(ctx, c.backoff, func(ctx context.Context) (bool, error) {
+	waitErr := wait.ExponentialBackoffWithContext(ctx, c.opts.Backoff, func(ctx context.Context) (bool, error) {
 		r, err = c.do(ctx, http.MethodGet, path, authorization, nil)
 		return err != nil || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable, nil
 	})
 	if waitErr != nil && ctx.Err() != nil {
-		return r, explain(ctx, c.server, ctx.Err())
+		return r, c.explain(ctx, ctx.Err())
 	}
 	return r, err
 }
@@ -146,7 +151,7 @@ func (c *client) get(ctx context.Context, path, authorization string) (r respons
 func (c *client) cacerts(ctx context.Context) (response, error) {
 	r, err := c.get(ctx, "/cacerts", "")
 	if err == nil && r.status != http.StatusOK {
-		err = newError(fmt.Sprintf("/cacerts answers with status %d", r.status), checkPort)
+		err = hint.New(fmt.Sprintf("/cacerts answers with status %d", r.status), checkPort)
 	}
 	return r, err
 }

@@ -1,7 +1,7 @@
 // Package supervisor is a client of the K3s supervisor, the service that
 // joining nodes talk to. It establishes which server answers (Connect), finds
-// out what a token is good for (Session.Probe, Verify), and replaces the server
-// token (Session.Rotate).
+// out whether a node could join (Verify), and replaces the server token
+// (Session.Rotate).
 //
 // Only a Session sends credentials, and a Session exists only once the server
 // has proved its identity.
@@ -11,36 +11,62 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
-	certutil "k8s.io/client-go/util/cert"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// Role is that of a joining node, which decides how it connects.
+//
+// An agent connects through a load balancer of its own on 127.0.0.1, or ::1
+// (createProxyAndValidateToken in K3s's pkg/agent/run.go). So it checks the server's
+// certificate for that address, sends no server name (SNI), and uses no proxy. A server
+// connects to the URL itself (shouldBootstrapLoad in pkg/cluster/bootstrap.go). It uses
+// a proxy only if its host trusts the server (getCACerts in pkg/clientaccess/token.go).
+type Role string
+
+// The roles.
+const (
+	Agent  Role = "agent"
+	Server Role = "server"
 )
 
 // Options say whom to trust and how to connect. The zero value trusts nobody.
 type Options struct {
-	// CAHash is the CA hash of the token. Every other server is refused.
+	// CAHash is the CA hash of the token. Every other server is refused. Verify takes
+	// the one of its token.
 	CAHash string
-	// ContextCAHash is the CA hash of a cluster that the user trusts. If CAHash
-	// is empty, its servers are trusted.
-	ContextCAHash string
+	// ContextCA returns the CA bundle of a cluster that the user trusts, or nil. Its
+	// servers are trusted if CAHash is empty. It is called only if it matters.
+	ContextCA func(context.Context) []byte
 	// TrustUnknownServer accepts any server if CAHash is empty, as a joining
 	// node does with a token in short format.
 	TrustUnknownServer bool
 
-	// Proxy is as in http.Transport, and called once. Nil: no proxy.
+	// Role connects as a node that joins in this role. Empty: as a client of its own.
+	Role Role
+	// ServerName is the name in the server's certificate. Empty: the URL's host.
+	// Nodes do not use it.
+	ServerName string
+	// HostCAs are the CAs that a node's host trusts. Nil: those of this machine.
+	HostCAs *x509.CertPool
+	// Proxy is as in http.Transport, and called once. Nil: no proxy. In a role it is
+	// used only if the server cannot be reached without it.
 	Proxy func(*http.Request) (*url.URL, error)
+	// ProxyHint is advice for a proxy that does not connect.
+	ProxyHint string
 	// UserAgent names the client in the server's logs.
 	UserAgent string
 	// Timeout bounds each request; a rotation has three times as long. Zero: ten
@@ -53,12 +79,36 @@ type Options struct {
 // Session is a connection to a server that has proved its identity. It is safe
 // for concurrent use. Close it after use.
 type Session struct {
-	server       URL
-	dialer       pinnedDialer
-	proxy        *url.URL
-	client       *client
+	server URL
+	opts   Options
+	dialer pinnedDialer
+	proxy  *url.URL
+	client *client
+	report Report
+
+	bundle       []byte
 	caHash       string
-	distribution Distribution
+	certificates []*x509.Certificate // of the server, when it showed the bundle
+}
+
+// Connect performs the first four steps of TLS bootstrapping as a joining node
+// does (setAndValidateServer and getCACerts in K3s's pkg/clientaccess). It sends
+// no credentials.
+func Connect(ctx context.Context, server URL, opts Options) (*Session, error) {
+	s := newSession(server, opts)
+	if err := s.connect(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newSession(server URL, opts Options) *Session {
+	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
+	if opts.Backoff.Steps == 0 {
+		opts.Backoff = wait.Backoff{Steps: 4, Duration: 2 * time.Second}
+	}
+	return &Session{server: server, opts: opts, dialer: pinnedDialer{Dialer: net.Dialer{Timeout: opts.Timeout}}}
 }
 
 // CAHash returns the hash of the CA that the server shows.
@@ -73,128 +123,129 @@ func (s *Session) Remote() string { return s.dialer.remote() }
 func (s *Session) Proxied() bool { return s.proxy != nil }
 
 // Close closes idle connections.
-func (s *Session) Close() { utilnet.CloseIdleConnectionsFor(s.client.Transport) }
-
-// Connect performs the first four steps of TLS bootstrapping as a joining node
-// does (setAndValidateServer and getCACerts in K3s's pkg/clientaccess). It sends
-// no credentials.
-func Connect(ctx context.Context, server URL, opts Options) (*Session, error) {
-	return connect(ctx, server, opts, &Report{})
+func (s *Session) Close() {
+	if s.client != nil {
+		utilnet.CloseIdleConnectionsFor(s.client.Transport)
+	}
 }
 
-// connect is Connect, and adds the steps to a report.
-func connect(ctx context.Context, server URL, opts Options, report *Report) (*Session, error) {
-	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
-	if opts.Backoff.Steps == 0 {
-		opts.Backoff = wait.Backoff{Steps: 4, Duration: 2 * time.Second}
+func (s *Session) connect(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{s.download, s.hash, s.compare, s.validate} {
+		if err := s.report.add(step(ctx)); err != nil {
+			return err
+		}
 	}
-	s := &Session{server: server, dialer: pinnedDialer{Dialer: net.Dialer{Timeout: opts.Timeout}}}
-	bundle, err := s.download(ctx, opts)
-	if err := report.add(Passed, fmt.Sprintf("%d bytes from %s/cacerts", len(bundle), server), err); err != nil {
-		return nil, err
-	}
-	s.caHash, err = token.CAHash(bundle, time.Now())
-	if err != nil {
-		err = newError("not a K3s supervisor: /cacerts has no valid certificates", noProxy)
-	}
-	if err := report.add(Passed, s.caHash, err); err != nil {
-		return nil, err
-	}
-	status, detail, err := opts.compare(s.caHash)
-	if err := report.add(status, detail, err); err != nil {
-		return nil, err
-	}
-	s.client = s.newClient(opts, &tls.Config{RootCAs: trustedBy(s.caHash, bundle)})
-	err = s.validate(ctx, bundle)
-	if err := report.add(Passed, "its chain leads to that CA, and it is for "+server.host, err); err != nil {
-		s.Close()
-		return nil, err
-	}
+	s.report.CAHash = s.caHash
 	if err := s.identify(ctx); err != nil {
-		s.Close()
-		return nil, report.add(Failed, "", err)
+		return s.report.add(err)
 	}
-	return s, nil
+	return nil
+}
+
+// serverName returns the name or address that the server's certificate has to be for.
+func (s *Session) serverName() string {
+	switch addr, _ := netip.ParseAddr(s.server.host); {
+	case s.opts.Role == Server:
+		return s.server.host
+	case s.opts.Role == "":
+		return cmp.Or(s.opts.ServerName, s.server.host)
+	case addr.Is6():
+		return "::1"
+	}
+	return "127.0.0.1"
 }
 
 // download fetches the CA bundle from a server that is not trusted yet.
-func (s *Session) download(ctx context.Context, opts Options) ([]byte, error) {
-	if opts.Proxy != nil {
-		var err error
-		req := &http.Request{URL: &url.URL{Scheme: "https", Host: s.server.hostPort()}}
-		if s.proxy, err = opts.Proxy(req); err != nil {
-			return nil, newError("the proxy setting is malformed", checkProxy) // err may quote a password
+func (s *Session) download(ctx context.Context) error {
+	if s.opts.Role == "" {
+		if err := s.setProxy(); err != nil {
+			return err
 		}
 	}
-	unverified := s.newClient(opts, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // later steps check the bundle
-	defer utilnet.CloseIdleConnectionsFor(unverified.Transport)
-	r, err := unverified.cacerts(ctx)
-	return r.body, err
-}
-
-// compare decides whether to trust a server by its CA hash.
-func (o Options) compare(server string) (status Status, detail string, err error) {
+	r, err := s.fetchBundle(ctx, s.serverName())
 	switch {
-	case o.CAHash == server:
-		return Passed, "the hashes are equal", nil
-	case o.CAHash != "":
-		return Failed, "", &HashMismatchError{Token: o.CAHash, Server: server}
-	case o.ContextCAHash == server:
-		return Passed, "the token has none; the server's is that of the context's cluster", nil
-	case o.TrustUnknownServer:
-		return Skipped, "the token has no CA hash: the server's identity is not verified", nil
-	}
-	return Failed, "", ErrUnverified
-}
-
-// trustedBy returns the certificates of a bundle that its CA hash vouches for.
-//
-// The hash of several certificates is that of the root of the first, whatever
-// else the bundle holds. So only what chains to this root is trusted, which is
-// stricter than K3s: somebody may have appended a CA. Otherwise the hash is that
-// of the literal bytes, and vouches for all.
-func trustedBy(hash string, bundle []byte) *x509.CertPool {
-	certs, _ := certutil.ParseCertsPEM(bundle) // CAHash has parsed them
-	all, trusted := x509.NewCertPool(), x509.NewCertPool()
-	all.AppendCertsFromPEM(bundle)
-	root := slices.IndexFunc(certs, func(cert *x509.Certificate) bool {
-		return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) == hash
-	})
-	if root < 0 {
-		return all
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(certs[root])
-	for _, cert := range certs {
-		opts := x509.VerifyOptions{Roots: roots, Intermediates: all, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-		if _, err := cert.Verify(opts); err == nil {
-			trusted.AddCert(cert)
+	case err == nil || s.opts.Role == "":
+	case s.Remote() == "": // no connection
+		r, err = s.downloadByProxy(ctx, err)
+	case s.opts.Role == Agent:
+		if _, named := s.fetchBundle(ctx, s.server.host); named == nil {
+			err = errSNI
 		}
 	}
-	return trusted
-}
-
-// validate fetches the CA bundle again, from a server that must have a
-// certificate of the trusted CA. K3s writes the name of the distribution into
-// the certificate's organization (pkg/cluster/https.go).
-func (s *Session) validate(ctx context.Context, bundle []byte) error {
-	r, err := s.client.cacerts(ctx)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(r.body, bundle) {
-		return newError("the server's CA bundle has changed since a moment ago", "use the address of one server, not of several")
+	s.bundle, s.certificates = r.body, r.certificates
+	s.report.HostTrusts = s.isFrom(s.opts.HostCAs)
+	return nil
+}
+
+// downloadByProxy fetches the CA bundle through the proxy, if there is one. direct is why
+// a node, which uses none, does not reach the server.
+func (s *Session) downloadByProxy(ctx context.Context, direct error) (r response, err error) {
+	if err = s.setProxy(); err == nil {
+		if s.proxy == nil {
+			return r, direct
+		}
+		r, err = s.fetchBundle(ctx, s.serverName())
 	}
-	s.distribution = K3s
-	if slices.Contains(r.certificate.Subject.Organization, string(RKE2)) {
-		s.distribution = RKE2
+	if err != nil {
+		err = fmt.Errorf("%v; %w", direct, err) //nolint:errorlint // the advice is about the proxy
+	}
+	return r, err
+}
+
+// setProxy finds out which proxy leads to the server.
+func (s *Session) setProxy() (err error) {
+	if s.opts.Proxy == nil {
+		return nil
+	}
+	s.proxy, err = s.opts.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: s.server.hostPort()}})
+	if err != nil { // which may quote a password
+		return hint.New("the proxy setting is malformed", s.opts.ProxyHint)
+	}
+	return nil
+}
+
+func (s *Session) fetchBundle(ctx context.Context, name string) (response, error) {
+	unverified := s.newClient(&tls.Config{InsecureSkipVerify: true, ServerName: name}) //nolint:gosec // later steps check the bundle
+	defer utilnet.CloseIdleConnectionsFor(unverified.Transport)
+	return unverified.cacerts(ctx)
+}
+
+func (s *Session) hash(context.Context) (err error) {
+	if s.caHash, err = token.CAHash(s.bundle, time.Now()); err != nil {
+		return hint.New("not a K3s supervisor: /cacerts has no valid certificates", noProxy)
+	}
+	return nil
+}
+
+// validate fetches the CA bundle again, from a server that must have a
+// certificate of a trusted CA. K3s writes the name of the distribution into
+// the certificate's organization (pkg/cluster/https.go).
+func (s *Session) validate(ctx context.Context) error {
+	roots, err := s.trustedCAs(ctx)
+	if err != nil {
+		return err
+	}
+	s.client = s.newClient(&tls.Config{RootCAs: roots, ServerName: s.serverName()})
+	r, err := s.client.cacerts(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(r.body, s.bundle):
+		return hint.New("the server's CA bundle has changed since a moment ago", "use the address of one server, not of several")
+	}
+	s.report.Distribution = K3s
+	if slices.Contains(r.certificates[0].Subject.Organization, string(RKE2)) {
+		s.report.Distribution = RKE2
 	}
 	return nil
 }
 
 // path returns the path of a resource of the supervisor, such as readyz.
 func (s *Session) path(resource string) string {
-	return "/v1-" + string(s.distribution) + "/" + resource
+	return "/v1-" + string(s.report.Distribution) + "/" + resource
 }
 
 // identify checks that a supervisor answers to readyz. Without credentials it
@@ -203,7 +254,7 @@ func (s *Session) path(resource string) string {
 func (s *Session) identify(ctx context.Context) error {
 	r, err := s.client.get(ctx, s.path("readyz"), "")
 	if err == nil && (r.status != http.StatusForbidden || r.message() != "forbidden") {
-		err = newError(fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status), "wait if it is starting; otherwise "+noProxy)
+		err = hint.New(fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status), "wait if it is starting; otherwise "+noProxy)
 	}
 	return err
 }

@@ -2,37 +2,20 @@ package supervisor_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
 const otherHash = "0000000000000000000000000000000000000000000000000000000000000000"
-
-// statuses is how the steps ended, in order.
-func statuses(steps []supervisor.Step) string {
-	var out []string
-	for _, step := range steps {
-		out = append(out, fmt.Sprintf("%d %s", step.Number, step.Status))
-	}
-	return strings.Join(out, ", ")
-}
 
 func TestConnectFindsOutWhatTheServerIs(t *testing.T) {
 	t.Parallel()
@@ -45,9 +28,9 @@ func TestConnectFindsOutWhatTheServerIs(t *testing.T) {
 			t.Errorf("got %s at %s", s.CAHash(), s.Remote())
 		}
 		w.sawNothing(t)
-		report, err := supervisor.Verify(t.Context(), u, parse(t, bootstrapToken), quick(hash))
-		if err != nil || report.Distribution != want || report.CAHash != hash || "https://"+report.Remote != u.String() || report.Steps[1].Detail != hash {
-			t.Errorf("got %+v, %v", report, err)
+		report := verify(t, u, bootstrapToken, supervisor.Agent, quick(hash))
+		if report.Err != nil || report.Distribution != want || report.CAHash != hash {
+			t.Errorf("got %+v", report)
 		}
 	}
 }
@@ -56,39 +39,32 @@ func TestACAHashDecidesWhomToTrust(t *testing.T) {
 	t.Parallel()
 	k := &k3s{}
 	u, w := newK3s(t, k, nil)
-	const refused, accepted, skipped = "1 passed, 2 passed, 3 failed", "1 passed, 2 passed, 3 passed, 4 passed, 5 passed", "1 passed, 2 passed, 3 skipped, 4 passed, 5 passed"
+	last := strings.Repeat("0", 63) + "1"
 	for _, test := range []struct {
-		name           string
-		token, options string // hashes
-		context        string
-		trustUnknown   bool
-		steps          string
-		err            error
+		name, hash   string
+		context      []byte
+		trustUnknown bool
+		compared     supervisor.Status
+		says         string
 	}{
-		{"none", "", "", otherHash, false, refused, supervisor.ErrUnverified},
-		{"another in the options", "", otherHash, k.hash, true, refused, &supervisor.HashMismatchError{Token: otherHash, Server: k.hash}},
-		{"another in the token", otherHash, k.hash, k.hash, true, refused, &supervisor.HashMismatchError{Token: otherHash, Server: k.hash}},
-		{"in the options", "", k.hash, "", false, accepted, nil},
-		{"in the token", k.hash, otherHash, "", false, accepted, nil},
-		{"that of the context", "", "", k.hash, false, accepted, nil},
-		{"none, and anybody is trusted", "", "", otherHash, true, skipped, nil},
+		{"none", "", bundle(newCA(t, nil)), false, supervisor.Failed, "has no CA hash"},
+		{"another", otherHash, nil, true, supervisor.Failed, "the token is for CA "},
+		{"the context's", otherHash, k.bundle, true, supervisor.Failed, "the server is the context's"},
+		{"a digit is wrong", k.hash[:40] + last[:24], nil, true, supervisor.Failed, "the token is for CA ...0000"},
+		{"its own", k.hash, nil, false, supervisor.Passed, ""},
+		{"none, but the context's", "", k.bundle, false, supervisor.Passed, ""},
+		{"none, and anybody is trusted", "", nil, true, supervisor.Skipped, ""},
 	} {
-		opts := quick(test.options)
-		opts.ContextCAHash, opts.TrustUnknownServer = test.context, test.trustUnknown
-		report, err := supervisor.Verify(t.Context(), u, parse(t, bootstrapToken).WithCAHash(test.token), opts)
-		if got := statuses(report.Steps); got != test.steps {
-			t.Errorf("%s: got %s, want %s", test.name, got, test.steps)
+		opts := quick(test.hash)
+		opts.ContextCA, opts.TrustUnknownServer = func(context.Context) []byte { return test.context }, test.trustUnknown
+		report := verify(t, u, bootstrapToken, supervisor.Agent, opts)
+		if report.Steps[stepCompare-1].Status != test.compared || (report.Err == nil) != (test.says == "") {
+			t.Errorf("%s: got %+v", test.name, report)
 		}
-		if test.err == nil {
-			if err != nil || report.CAHash != k.hash {
-				t.Errorf("%s: got %+v, %v", test.name, report, err)
-			}
+		if test.says == "" {
 			continue
 		}
-		checkError(t, err)
-		if !reflect.DeepEqual(errors.Unwrap(err), test.err) {
-			t.Errorf("%s: got %v, want %v", test.name, err, test.err)
-		}
+		checkError(t, report.Err, test.says)
 		w.sawNothing(t) // accepted ones come last
 	}
 }
@@ -105,132 +81,64 @@ func TestBundlesOfCustomCAsAreTrusted(t *testing.T) {
 		"a comment before the certificate":     append([]byte("# the CA\n"), bundle(issuing)...),
 	} {
 		u := serve(t, &witness{}, &k3s{bundle: shown}, always(issue(t, issuing)))
-		if _, err := supervisor.Verify(t.Context(), u, parse(t, bootstrapToken), quick(hashOf(t, shown))); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if report := verify(t, u, bootstrapToken, supervisor.Agent, quick(hashOf(t, shown))); report.Err != nil {
+			t.Errorf("%s: %v", name, report.Err)
 		}
 	}
 }
 
-func TestBusyServersAreAskedAgain(t *testing.T) {
+func TestNodesUseAProxyOnlyIfTheServerCannotBeReachedOtherwise(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		status   int
-		refusals int32
-		want     supervisor.Verdict
+	k, w := &k3s{}, &witness{}
+	u, _ := newK3s(t, k, nil)
+	elsewhere, dead := parseURL(t, "https://s1.invalid:6443"), through(nobody)
+	working := through(startProxy(t, w, u).String())
+	for name, test := range map[string]struct {
+		server  supervisor.URL
+		role    supervisor.Role
+		proxy   func(*http.Request) (*url.URL, error)
+		verdict supervisor.Verdict
+		says    string
 	}{
-		{http.StatusTooManyRequests, 3, supervisor.Accepted},
-		{http.StatusServiceUnavailable, 3, supervisor.Accepted},
-		{http.StatusTooManyRequests, 4, supervisor.Busy},
-		{http.StatusServiceUnavailable, 4, supervisor.NotReady},
-		{http.StatusInternalServerError, 1, supervisor.Unexpected},
+		"an agent, directly":   {u, supervisor.Agent, dead, supervisor.Accepted, ""},
+		"an agent, by a proxy": {elsewhere, supervisor.Agent, working, supervisor.Accepted, "only a proxy reaches it"},
+		"neither works":        {elsewhere, supervisor.Agent, dead, supervisor.NotSent, "cannot reach s1.invalid:6443; cannot reach the proxy"},
+		"no proxy":             {elsewhere, supervisor.Agent, nil, supervisor.NotSent, "cannot reach s1.invalid:6443"},
 	} {
-		k, asked := &k3s{}, atomic.Int32{}
-		u, _ := newK3s(t, k, func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get("Authorization") == "" || asked.Add(1) > test.refusals {
-				return false
-			}
-			w.WriteHeader(test.status)
-			return true
-		})
-		f, err := connect(t, u, quick(k.hash)).Probe(t.Context(), parse(t, bootstrapToken))
-		if err != nil || f.Verdict() != test.want {
-			t.Errorf("%d times %d: got %+v, %v, want %s", test.refusals, test.status, f, err, test.want)
+		opts := quick(k.hash)
+		opts.Proxy, opts.ProxyHint = test.proxy, "check proxy-url"
+		report := verify(t, test.server, serverPassword, test.role, opts)
+		if report.Verdict != test.verdict || (report.Err == nil) != (test.says == "") {
+			t.Errorf("%s: got %+v", name, report)
 		}
-	}
-}
-
-func TestTheContextEndsTheWaiting(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	u, w := newK3s(t, &k3s{}, func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		time.AfterFunc(50*time.Millisecond, cancel)
-		return true
-	})
-	opts := quick(otherHash)
-	opts.Backoff.Duration = time.Hour
-	if _, err := supervisor.Connect(ctx, u, opts); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want a cancellation", err)
+		if report.Err != nil {
+			checkError(t, report.Err, test.says)
+		}
 	}
 	w.sawNothing(t)
 }
 
-func TestAProxySeesNoCredentials(t *testing.T) {
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // not to be used
+func TestAClientOfItsOwnUsesTheProxy(t *testing.T) {
+	t.Parallel()
 	k := &k3s{}
 	u, _ := newK3s(t, k, nil)
-	target := strings.TrimPrefix(u.String(), "https://")
-	w := &witness{}
-	proxy := serveTCP(t, func(conn net.Conn) {
-		r, err := http.ReadRequest(bufio.NewReader(conn))
-		if err != nil || r.Method != http.MethodConnect || r.Host != target {
-			t.Errorf("the proxy was sent %v, %v", r, err)
-			return
-		}
-		w.saw(r)
-		server, err := new(net.Dialer).DialContext(t.Context(), "tcp", target)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { _, _ = io.Copy(conn, server) }()
-		_, _ = io.Copy(server, conn)
-		_ = server.Close()
-	})
-	opts := quick(k.hash)
-	opts.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: strings.TrimPrefix(proxy.String(), "https://")})
-	report, err := supervisor.Verify(t.Context(), u, parse(t, serverPassword), opts)
-	if err != nil || "https://"+report.Remote != proxy.String() || !connect(t, u, opts).Proxied() {
-		t.Errorf("got %+v, %v", report, err)
-	}
-	w.sawNothing(t)
-}
-
-func TestProxiesThatDoNotConnectAreNamed(t *testing.T) {
-	t.Parallel()
 	refusing := serveTCP(t, func(conn net.Conn) {
 		_, _ = http.ReadRequest(bufio.NewReader(conn))
 		_, _ = io.WriteString(conn, "HTTP/1.1 407 \x1b[2J\r\n\r\n")
 	})
-	through := func(proxy string) func(*http.Request) (*url.URL, error) {
-		return http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("me", serverPassword), Host: strings.TrimPrefix(proxy, "https://")})
-	}
 	for says, proxy := range map[string]func(*http.Request) (*url.URL, error){
+		"": through(startProxy(t, &witness{}, u).String()),
 		"the proxy refuses to connect (status 407)": through(refusing.String()),
-		"cannot reach the proxy for s1.invalid:443": through(nobody),
+		"cannot reach the proxy for 127.0.0.1:":     http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("me", serverPassword), Host: "127.0.0.1:1"}),
 		"the proxy setting is malformed":            func(*http.Request) (*url.URL, error) { return nil, errors.New(serverPassword) },
 	} {
-		opts := quick(otherHash)
-		opts.Proxy = proxy
-		_, err := supervisor.Connect(t.Context(), parseURL(t, "https://s1.invalid"), opts)
-		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("got %v, want an error that says %q", err, says)
+		opts := quick(k.hash)
+		opts.Proxy, opts.ProxyHint = proxy, "check proxy-url"
+		s, err := supervisor.Connect(t.Context(), u, opts)
+		if err != nil {
+			checkError(t, err, says)
+		} else if s.Close(); says != "" || !s.Proxied() {
+			t.Errorf("no error that says %q, or no proxy is used", says)
 		}
-		checkError(t, err)
-	}
-}
-
-func TestRequestsAreLoggedWithoutSecrets(t *testing.T) { // not parallel: klog has one verbosity
-	defer klog.CaptureState().Restore()
-	flags := flag.NewFlagSet("klog", flag.PanicOnError)
-	klog.InitFlags(flags)
-	_ = flags.Parse([]string{"-v=9", "-logtostderr=false"})
-	var log bytes.Buffer
-	klog.SetOutput(&log)
-	k := &k3s{}
-	u, _ := newK3s(t, k, nil)
-	s := connect(t, u, quick(k.hash))
-	for _, credentials := range joining {
-		if _, err := s.Probe(t.Context(), parse(t, "K10"+k.hash+"::"+credentials)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if r := s.Rotate(t.Context(), parse(t, serverPassword), newPassword); r.Err != nil {
-		t.Fatal(r.Err)
-	}
-	klog.Flush()
-	if text := log.String(); holdsSecret(text) || !strings.Contains(text, u.String()+"/v1-k3s/token") {
-		t.Errorf("a secret, or no request in the log:\n%s", text)
 	}
 }

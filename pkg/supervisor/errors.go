@@ -8,60 +8,87 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // Advice that several errors share.
 const (
-	noProxy    = "use the address of the K3s server itself, not of a proxy such as Rancher"
-	checkPort  = "check that this is the port of a running K3s server; RKE2 has port 9345"
-	checkProxy = "check HTTPS_PROXY, or add the server to NO_PROXY"
-	tryAgain   = "try again in a moment"
+	noProxy   = "use the address of the K3s server itself, not of a proxy such as Rancher"
+	checkPort = "check that this is the port of a running K3s server; RKE2 has port 9345"
+	tryAgain  = "try again in a moment"
 )
 
-// ErrUnverified is returned if there is no CA hash to verify the server with,
+// errUnverified is returned if there is no CA hash to verify the server with,
 // and Options.TrustUnknownServer is false.
-var ErrUnverified = newError("the token has no CA hash to verify the server with",
+var errUnverified = hint.New("the token has no CA hash to verify the server with",
 	"use a token in secure format, a kubeconfig context of that cluster, or --insecure-trust-server")
 
-var errURL = newError("the server URL is malformed", "write https://<host>:<port>, with an IPv6 address in brackets")
-
-// hintedError is an error with advice.
-type hintedError struct{ text, hint string }
-
-func newError(text, hint string) error { return &hintedError{text, hint} }
-
-func (e *hintedError) Error() string { return e.text }
-func (e *hintedError) Hint() string  { return e.hint }
-
-// HashMismatchError is returned if the server has another CA than the token.
-type HashMismatchError struct {
-	Token, Server string // the two CA hashes
+// errMismatch says that the server has another CA than the token. trusted is the hash of
+// the context's CA, or "".
+func errMismatch(token, server, trusted string) error {
+	at := 0
+	for at < min(len(token), len(server)) && token[at] == server[at] {
+		at++
+	}
+	advice := "check that server and token are of one cluster, and that its CA was not replaced since"
+	switch trusted {
+	case token:
+		advice = "the token is the context's, and the server is not: check the address"
+	case server:
+		advice = "the server is the context's, so the token is another cluster's, or older than the CA"
+	}
+	text := fmt.Sprintf("the token is for CA %s, the server has CA %s", abbreviate(token, at), abbreviate(server, at))
+	return hint.New(text, advice)
 }
 
-func (e *HashMismatchError) Error() string {
-	return fmt.Sprintf("the token is for CA %.12s..., the server has CA %.12s...", e.Token, e.Server)
+// abbreviate shows the digits from the first one that differs, which may be the last.
+func abbreviate(hash string, at int) string {
+	digits := hash[at:min(at+12, len(hash))]
+	if at > 0 {
+		digits = "..." + digits
+	}
+	return digits + "..."
 }
 
-// Hint returns advice for the user.
-func (e *HashMismatchError) Hint() string {
-	return "check that server and token are of one cluster, and that its CA was not replaced since"
+// errNotVouched says that only K3s itself trusts the server, since the CA of its
+// certificate is in the bundle. K3s goes on using the certificate of the old CA after a
+// rotation with the cross-signing script (k3s-io/k3s#13006).
+var errNotVouched = hint.New("the server's certificate is of a CA that the hash does not vouch for",
+	"if the CA was rotated, delete Secret kube-system/k3s-serving and server/tls/dynamic-cert.json, and restart the server")
+
+var errSNI = hint.New("the server answers only to clients that name it (SNI)",
+	"agents send no server name: let the load balancer pass this port through to the servers")
+
+var errAgentToken = hint.New("the server accepts the token, but the cluster has an agent token, too",
+	"give a joining server both: --token and --agent-token")
+
+// errProxied says that a node does not reach the server, since it uses no proxy by
+// itself (SetHTTPProxy in K3s's pkg/agent/loadbalancer/servers.go).
+func errProxied(role Role, server URL, d Distribution) error {
+	advice := "make sure that nodes reach " + server.String() + " without it"
+	if role == Agent {
+		advice += fmt.Sprintf(", or give them HTTPS_PROXY and %s_AGENT_HTTP_PROXY_ALLOWED=true", strings.ToUpper(string(d)))
+	}
+	return hint.New("the server accepts the token, but only a proxy reaches it", advice)
 }
 
 // explain replaces an error of net/http, whose text may quote what the server
 // or a proxy sent.
-func explain(ctx context.Context, server URL, err error) error {
+func (c *client) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
 	}
-	if own, ok := errors.AsType[*hintedError](err); ok {
+	if own, ok := errors.AsType[*hint.Error](err); ok {
 		return own
 	}
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return explainCertificate(server, certificate)
+		return c.explainCertificate(certificate)
 	}
-	address := server.hostPort()
+	address := c.server.hostPort()
 	var op string
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		op = e.Op
@@ -69,28 +96,36 @@ func explain(ctx context.Context, server URL, err error) error {
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case op == "proxyconnect" || op == "socks connect":
-		return newError("cannot reach the proxy for "+address, checkProxy)
+		return hint.New("cannot reach the proxy for "+address, c.opts.ProxyHint)
 	case utilnet.IsTimeout(err):
-		return newError(address+" did not answer in time", "check address and firewall, or allow more time")
+		return hint.New(address+" did not answer in time", "check address and firewall, or allow more time")
 	case utilnet.IsConnectionRefused(err):
-		return newError("nothing listens on "+address, "check the address, and that the server is running")
+		return hint.New("nothing listens on "+address, "check the address, and that the server is running")
 	case op == "dial":
-		return newError("cannot reach "+address, "check the address, its DNS name and the network")
+		return hint.New("cannot reach "+address, "check the address, its DNS name and the network")
 	case plain, errors.Is(err, http.ErrSchemeMismatch), op == "remote error", op == "local error": // alerts of crypto/tls
-		return newError(address+" does not speak TLS 1.2 or newer", checkPort)
+		return hint.New(address+" does not speak TLS 1.2 or newer", checkPort)
 	}
-	return newError(address+" gave no complete, valid answer", checkPort)
+	return hint.New(address+" gave no complete, valid answer", checkPort)
 }
 
-func explainCertificate(server URL, err error) error {
+func (c *client) explainCertificate(err error) error {
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		names, addresses := e.Certificate.DNSNames, e.Certificate.IPAddresses
-		return newError("the server's certificate is not for "+server.host, fmt.Sprintf("connect to one of %q %v, or start the server with --tls-san %s",
-			names[:min(len(names), 8)], addresses[:min(len(addresses), 8)], server.host))
+		return hint.New("the server's certificate is not for "+e.Host, c.nameHint(e.Certificate))
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return newError("the server's certificate is not signed by the trusted CA",
-			"check that nothing answers in place of the server, and restart it if its CA was rotated")
+		return hint.New("the server's certificate is not signed by the trusted CA",
+			"check that no load balancer ends TLS and nothing answers in place of the server; restart it if its CA was rotated")
 	}
-	return newError("the server's certificate has expired or is not valid", "check the clocks, and restart the server to renew its certificate")
+	return hint.New("the server's certificate has expired or is not valid", "check the clocks, and restart the server to renew its certificate")
+}
+
+// nameHint is for a certificate that is not for the name or address of the server.
+func (c *client) nameHint(cert *x509.Certificate) string {
+	if c.opts.Role == Agent {
+		return "agents expect K3s's own certificate: let the load balancer pass TLS through to the servers"
+	}
+	names, addresses := cert.DNSNames, cert.IPAddresses
+	return fmt.Sprintf("connect to one of %q %v, or start the server with --tls-san %s",
+		names[:min(len(names), 8)], addresses[:min(len(addresses), 8)], c.server.host)
 }

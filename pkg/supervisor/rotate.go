@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -26,42 +26,30 @@ const (
 	Unknown    Outcome = "unknown"     // it may have been carried out, wholly or in part: keep both tokens
 )
 
-// Rotation is the result of Rotate.
-type Rotation struct {
-	Outcome Outcome
-	Err     error  // why the token was not rotated, or why that is unknown
-	Status  int    // the last HTTP status, or 0 if there was no answer
-	ErrorID string // the number in the server's log of its own failure; mostly empty
-}
-
 // Rotate replaces the server token: PUT token on the session's server
 // (tokenRequestHandler in K3s's pkg/server/token.go). The caller ensures that
-// current is the server's token (Finding.JoinsServers), that K3s can start with
-// next, and that no earlier rotation is unfinished.
+// current is the server's token (Session.Accepts), that K3s can start with
+// next, and that no earlier rotation is unfinished. The error is why the token
+// was not rotated, or why that is unknown.
 //
 // A request without an answer is repeated with the same new token, which is
 // safe: the server accepts the old one until it is restarted. A failure within
 // the server (status 500) is not, since the change may be half written. If ctx
 // ends after a request may have left, the outcome is Unknown.
-func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Secret) Rotation {
-	r := Rotation{Outcome: NotRotated}
+func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Secret) (Outcome, error) {
 	if next == "" || !utf8.ValidString(next.Reveal()) { // K3s or JSON would replace it by one that nobody knows
-		r.Err = newError("the new token is empty or not valid UTF-8", "pass letters and digits")
-		return r
+		return NotRotated, hint.New("the new token is empty or not valid UTF-8", "pass letters and digits")
 	}
-	waitErr := wait.ExponentialBackoffWithContext(ctx, s.client.backoff, func(ctx context.Context) (bool, error) {
+	outcome, reason := NotRotated, context.Cause(ctx)
+	_ = wait.ExponentialBackoffWithContext(ctx, s.opts.Backoff, func(ctx context.Context) (bool, error) {
 		resp, sent, err := s.put(ctx, current, next)
-		outcome, repeat, err := judge(resp, sent, err)
-		if r.Outcome != Unknown || outcome != NotRotated { // otherwise an earlier request stays in doubt
-			r.Outcome, r.Err = outcome, err
+		latest, repeat, err := judge(resp, sent, err)
+		if outcome != Unknown || latest != NotRotated { // otherwise an earlier request stays in doubt
+			outcome, reason = latest, err
 		}
-		r.Status, r.ErrorID = resp.status, errorID(resp)
 		return !repeat, nil
 	})
-	if r.Outcome == NotRotated {
-		r.Err = cmp.Or(r.Err, waitErr) // ctx ended before the first attempt
-	}
-	return r
+	return outcome, reason
 }
 
 // put sends the request once, and reports whether it can have left. It uses a
@@ -75,7 +63,7 @@ func (s *Session) put(ctx context.Context, current token.Token, next token.Secre
 	s.Close()
 	c := *s.client
 	c.Timeout *= 3
-	resp, err := c.do(ctx, http.MethodPut, s.path("token"), authorization(token.UserServer, current), body)
+	resp, err := c.do(ctx, http.MethodPut, s.path("token"), authorization(Server, current), body)
 	return resp, sent.Load(), err
 }
 
@@ -90,26 +78,19 @@ func judge(resp response, sent bool, err error) (outcome Outcome, repeat bool, r
 	case code == http.StatusOK:
 		return Rotated, false, nil
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return NotRotated, false, newError("the server refuses the current token"+status, "use the server token with which the server was last started")
+		return NotRotated, false, hint.New("the server refuses the current token"+status, "use the server token with which the server was last started")
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && resp.message() != "": // of K3s itself
-		return NotRotated, true, newError("the server is busy or still starting"+status, tryAgain)
+		return NotRotated, true, hint.New("the server is busy or still starting"+status, tryAgain)
 	case code >= 300 && code <= 499:
-		return NotRotated, false, newError("the server does not take the request"+status, "check that it is a K3s server that knows k3s token rotate")
+		return NotRotated, false, hint.New("the server does not take the request"+status, "check that it is a K3s server that knows k3s token rotate")
 	}
 	text := "the server failed to rotate the token" + status
-	if id := errorID(resp); id != "" {
-		text += ", token error ID " + id
+	if id := errorID.FindString(resp.message()); id != "" {
+		text += ", " + id
 	}
-	return Unknown, false, newError(text, "look at the server's log, and do not restart the server before you know which token it has written")
+	return Unknown, false, hint.New(text, "look at the server's log, and do not restart the server before you know which token it has written")
 }
 
-var errorIDPattern = regexp.MustCompile(`token error ID (\d{5})`)
-
-// errorID returns the number under which K3s logs a failed rotation
-// (SendErrorWithID in its pkg/util/apierrors.go), or "".
-func errorID(resp response) string {
-	if match := errorIDPattern.FindStringSubmatch(resp.message()); match != nil {
-		return match[1]
-	}
-	return ""
-}
+// errorID is the number under which K3s logs a failed rotation (SendErrorWithID in
+// its pkg/util/apierrors.go).
+var errorID = regexp.MustCompile(`token error ID \d{5}`)

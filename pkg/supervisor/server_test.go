@@ -1,6 +1,7 @@
 package supervisor_test
 
 import (
+	"bufio"
 	"cmp"
 	"crypto/tls"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +24,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -32,18 +35,19 @@ const (
 	newPassword    = `b0b0cafe5ec2e7"\<&>'x{y}#$%` // JSON escapes its end
 	wrongPassword  = "0badf00d0badf00d0badf00d0badf00d"
 	bootstrapToken = "abcdef.0123456789abcdef"
-	noGroupToken   = "fedcba.0123456789abcdef"
 
 	nobody = "https://127.0.0.1:1" // nothing listens there
 )
 
-// joining is one token of each kind, without CA hash.
-var joining = []string{"server:" + serverPassword, "node:" + agentPassword, bootstrapToken}
+// joining is one token of each kind, without CA hash, and the role that it is for.
+var joining = map[string]supervisor.Role{
+	"server:" + serverPassword: supervisor.Server, "node:" + agentPassword: supervisor.Agent, bootstrapToken: supervisor.Agent,
+}
 
 // holdsSecret reports whether a text holds a secret in any form that a client
 // sends.
 func holdsSecret(text string) bool {
-	for _, secret := range []string{serverPassword, agentPassword, newPassword[:14], wrongPassword, bootstrapToken, noGroupToken, bootstrapToken[7:]} {
+	for _, secret := range []string{serverPassword, agentPassword, newPassword[:14], wrongPassword, bootstrapToken, bootstrapToken[7:]} {
 		forms := []string{secret}
 		for _, user := range []string{"", "server:", "node:"} {
 			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(user+secret)))
@@ -55,27 +59,15 @@ func holdsSecret(text string) bool {
 	return false
 }
 
-// hint returns the advice that an error comes with.
-func hint(err error) string {
-	hinted, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](err)
-	if !ok {
-		return ""
-	}
-	return hinted.Hint()
-}
-
-// checkError fails the test if an error is unfit for a user: a secret or a
-// control character in it, too long, or without advice.
-func checkError(t *testing.T, err error) {
+// checkError fails the test if an error, or its advice, does not have the text, or is
+// unfit for a user: a secret or a control character in it, too long, or without advice.
+func checkError(t *testing.T, err error, says string) {
 	t.Helper()
-	advice, text := hint(err), fmt.Sprint(err)
-	if advice == "" || strings.HasSuffix(advice, ".") {
-		t.Errorf("no hint, or one with a period: %q %q", text, advice)
+	text, advice := fmt.Sprint(err), hint.Of(err)
+	if !strings.Contains(text+advice, says) || advice == "" || strings.HasSuffix(advice, ".") {
+		t.Errorf("got %q with the hint %q, want %q", text, advice, says)
 	}
-	if strings.ContainsFunc(text+advice, func(r rune) bool { return r < ' ' || r > '~' }) || len(text) > 190 { // 40 for the step
+	if strings.ContainsFunc(text+advice, func(r rune) bool { return r < ' ' || r > '~' }) || len(text) > 150 {
 		t.Errorf("too long, or with control characters: %q %q", text, advice)
 	}
 	text += advice
@@ -158,6 +150,36 @@ func serveTCP(t *testing.T, talk func(net.Conn)) supervisor.URL {
 	return parseURL(t, "https://"+tcp.Addr().String())
 }
 
+// relay passes bytes on between a client and a server.
+func relay(t *testing.T, client net.Conn, server supervisor.URL) {
+	upstream, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(server.String(), "https://"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	go func() { _, _ = io.Copy(client, upstream) }()
+	_, _ = io.Copy(upstream, client)
+	_ = upstream.Close()
+}
+
+// startProxy starts an HTTP proxy that leads to one server, whoever is asked for.
+func startProxy(t *testing.T, w *witness, server supervisor.URL) supervisor.URL {
+	return serveTCP(t, func(conn net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil || r.Method != http.MethodConnect {
+			return
+		}
+		w.saw(r)
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		relay(t, conn, server)
+	})
+}
+
+// through has all requests go through a proxy.
+func through(proxy string) func(*http.Request) (*url.URL, error) {
+	return http.ProxyURL(&url.URL{Scheme: "http", Host: strings.TrimPrefix(proxy, "https://")})
+}
+
 func always(cert tls.Certificate) func(int) tls.Certificate {
 	return func(int) tls.Certificate { return cert }
 }
@@ -185,6 +207,13 @@ func quick(hash string) supervisor.Options {
 	return supervisor.Options{CAHash: hash, Timeout: 20 * time.Second, Backoff: wait.Backoff{Steps: 4}}
 }
 
+// verify has a node join in a role, with the CA hash of the options.
+func verify(t *testing.T, u supervisor.URL, credentials string, role supervisor.Role, opts supervisor.Options) supervisor.Report {
+	t.Helper()
+	opts.Role = role
+	return supervisor.Verify(t.Context(), u, parse(t, credentials).WithCAHash(opts.CAHash), opts)
+}
+
 func connect(t *testing.T, u supervisor.URL, opts supervisor.Options) *supervisor.Session {
 	t.Helper()
 	s, err := supervisor.Connect(t.Context(), u, opts)
@@ -203,7 +232,6 @@ type k3s struct {
 	hash     string
 	ownAgent bool        // has an agent token, so that the server's joins no agents
 	older    bool        // answers 400 instead of 405
-	notReady bool        // runtime core not ready
 	rotated  chan string // the new tokens
 }
 
@@ -228,9 +256,7 @@ func (k *k3s) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/cacerts":
 		_, _ = w.Write(k.bundle)
 	case "/v1-" + program + "/readyz":
-		if k.authorize(w, role, "agent", "bootstrappers") && k.notReady {
-			sendStatus(w, http.StatusServiceUnavailable, "runtime core not ready")
-		}
+		k.authorize(w, role, "agent", "bootstrappers")
 	case "/v1-" + program + "/token":
 		switch {
 		case !k.authorize(w, role, "server"):
@@ -252,7 +278,7 @@ func (k *k3s) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (k *k3s) role(r *http.Request) string {
 	roles := map[string]string{
 		"server:" + serverPassword: "server", "node:" + serverPassword: "agent", "node:" + agentPassword: "agent",
-		bootstrapToken: "bootstrappers", noGroupToken: "authenticated", "": "anonymous",
+		bootstrapToken: "bootstrappers", "": "anonymous",
 	}
 	if k.ownAgent {
 		delete(roles, "node:"+serverPassword)

@@ -1,14 +1,16 @@
 package supervisor
 
 import (
-	"cmp"
 	"net"
 	"net/netip"
-	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
 // Distribution is a kind of Kubernetes. K3s and RKE2 share their code, and
@@ -32,38 +34,88 @@ func (d Distribution) Port() string {
 
 // URL is the address of a server: https, a host and a port. The zero value is
 // no address.
-type URL struct{ host, port string }
+type URL struct {
+	host, port string
+	noPort     bool
+}
 
-// ParseURL parses the address of a server. The default port is 443, as in K3s.
+// placeholder matches what is left of a template or an example: <server>, {{ .host }},
+// $HOST, %HOST%, [server], __HOST__, SERVER_IP or xxx.
+var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|//[xX]{2,}(:|/|$)`)
+
+var errHost = hint.New("the server URL has no valid DNS name or IP address", "name a server that nodes reach, such as https://k3s.example.com:6443")
+
+// ParseURL parses the address of a server, which white space may surround. The default
+// port is 443, as in K3s. It is an error if a node of K3s could not dial the address
+// (parseURL in pkg/agent/loadbalancer/utility.go, setServer in pkg/clientaccess/token.go).
 //
 // Errors never quote the argument, because it may be a token passed by mistake.
 func ParseURL(s string) (URL, error) {
-	u, err := url.Parse(s)
-	switch {
-	case !strings.Contains(s, "://"):
-		return URL{}, newError("the server URL has no scheme", "put https:// in front of it")
-	case err != nil:
-		return URL{}, errURL
-	case u.Scheme != "https":
-		return URL{}, newError("the server URL does not start with https://", "use https://, also for a port that answers to http://")
-	case strings.Trim(u.Path, "/") != "":
-		return URL{}, newError("the server URL has a path", noProxy)
+	s = strings.TrimSpace(s)
+	scheme, rest, found := strings.Cut(s, "://")
+	switch rest = strings.TrimRight(rest, "/"); {
+	case placeholder.MatchString(s):
+		return URL{}, hint.New("the server URL has a placeholder that is not filled in", "put the server's name or address in its place")
+	case !found:
+		return URL{}, hint.New("the server URL has no scheme", "put https:// in front of it")
+	case !strings.EqualFold(scheme, "https"):
+		return URL{}, hint.New("the server URL does not start with https://", "use https://, also for a port that answers to http://")
+	case strings.ContainsAny(rest, ",;|") || strings.Contains(rest, "://") || len(strings.Fields(rest)) > 1:
+		return URL{}, hint.New("the server URL has several addresses", "name one server: a node learns of the others from it")
+	case strings.ContainsAny(rest, "@?#"):
+		return URL{}, hint.New("the server URL has more than host and port", "leave out the user, password, query or fragment")
+	case strings.Contains(rest, "/"):
+		return URL{}, hint.New("the server URL has a path", noProxy)
 	}
-	host := strings.ToLower(u.Hostname())
-	port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
-	if err != nil || port == 0 || !isHost(host) || u.User != nil || u.ForceQuery || u.RawQuery+u.Fragment != "" {
-		return URL{}, errURL
-	}
-	return URL{host, strconv.FormatUint(port, 10)}, nil
+	return parseHostPort(strings.ToLower(rest))
 }
 
-// isHost reports whether host is an IP address without a zone or a DNS name.
-// Underscores pass, since container networks have names with them.
+func parseHostPort(s string) (URL, error) {
+	host, port := s, "443"
+	if colon := strings.LastIndex(s, ":"); colon > strings.LastIndex(s, "]") {
+		host, port = s[:colon], s[colon+1:]
+	}
+	noPort := len(host) == len(s)
+	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
+	if bracketed {
+		host = host[1 : len(host)-1]
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch isIPv6 := strings.Contains(host, ":"); {
+	case isIPv6 && !bracketed:
+		return URL{}, hint.New("the server URL has an IPv6 address without brackets, or two ports", "write it as in https://[2001:db8::1]:6443")
+	case err != nil || number == 0:
+		return URL{}, hint.New("the port of the server URL is not a number from 1 to 65535", "write 6443, or 9345 for RKE2")
+	case bracketed && !isIPv6 || !isHost(host):
+		return URL{}, errHost
+	}
+	return URL{host, strconv.FormatUint(number, 10), noPort}, nil
+}
+
+// isHost reports whether host is an IP address that can be dialled, without a zone,
+// or a DNS name. Underscores pass, since container networks have names with them.
 func isHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Zone() == ""
+		return addr.Zone() == "" && !addr.Unmap().IsUnspecified() && !addr.IsMulticast()
 	}
-	return len(validation.IsDNS1123Subdomain(strings.ReplaceAll(host, "_", "-"))) == 0
+	host = strings.TrimSuffix(host, ".")
+	labels := strings.Split(host, ".")
+	for _, label := range labels {
+		if len(validation.IsDNS1123Label(strings.ReplaceAll(label, "_", "x"))) > 0 {
+			return false
+		}
+	}
+	return len(host) <= validation.DNS1123SubdomainMaxLength && !isBrokenIPv4(labels)
+}
+
+// isBrokenIPv4 reports whether labels are all numbers, as in 10.0.0.256, or look like
+// an IPv4 address of an example, as in 192.168.1.x and aaa.bbb.ccc.ddd.
+func isBrokenIPv4(labels []string) bool {
+	return !slices.ContainsFunc(labels, func(label string) bool {
+		number := strings.Trim(label, "0123456789") == ""
+		blank := len(labels) == 4 && strings.Trim(label, label[:1]) == ""
+		return !number && !blank
+	})
 }
 
 // String returns https://<host>:<port>, or "" for the zero value.
@@ -79,5 +131,8 @@ func (u URL) Host() string { return u.host }
 
 // Port returns the port as digits.
 func (u URL) Port() string { return u.port }
+
+// NoPort reports whether the port is 443 because none was given.
+func (u URL) NoPort() bool { return u.noPort }
 
 func (u URL) hostPort() string { return net.JoinHostPort(u.host, u.port) }

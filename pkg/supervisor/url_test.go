@@ -10,47 +10,60 @@ import (
 
 func TestParseURL(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ in, want, says string }{
-		{in: "https://s1:6443", want: "https://s1:6443"},
-		{in: "https://s1:6443///", want: "https://s1:6443"},
-		{in: "HTTPS://S1.Example:6443", want: "https://s1.example:6443"},
-		{in: "https://s1", want: "https://s1:443"},
-		{in: "https://k3s_server", want: "https://k3s_server:443"},
-		{in: "https://10.0.0.1:09345", want: "https://10.0.0.1:9345"},
-		{in: "https://[2001:db8::1]", want: "https://[2001:db8::1]:443"},
-
-		{in: "", says: "no scheme"},
-		{in: "http://s1:6443", says: "does not start with https://"},
-		{in: "ftp://s1:6443", says: "does not start with https://"},
-		{in: "s1:6443", says: "has no scheme"},
-		{in: "10.0.0.1:6443", says: "has no scheme"},
-		{in: "://s1:6443", says: "malformed"},
-		{in: "https://", says: "malformed"},
-		{in: "https://s1:0", says: "malformed"},
-		{in: "https://s1:65536", says: "malformed"},
-		{in: "https://s1:http", says: "malformed"},
-		{in: "https://::1:6443", says: "malformed"},
-		{in: "https://[fe80::1%25eth0]:6443", says: "malformed"},
-		{in: "https://server:hunter2@s1:6443", says: "malformed"},
-		{in: "https://rancher/k8s/clusters/c-1", says: "has a path"},
-		{in: "https://s1:6443?", says: "malformed"},
-		{in: "https://s1:6443#x", says: "malformed"},
-		{in: "https://bücher.example:6443", says: "malformed"},
-		{in: "https://s1\x1b:6443", says: "malformed"},
-		{in: "https://s 1:6443", says: "malformed"},
-		{in: "https://s1';reboot;':6443", says: "malformed"}, // it is pasted into a shell
-		{in: "K10" + otherHash + "::server:" + serverPassword, says: "no scheme"},
+	for in, want := range map[string]string{
+		"https://s1:6443":            "https://s1:6443",
+		" https://s1:6443///\r\n":    "https://s1:6443",
+		"HTTPS://S1.Example:6443":    "https://s1.example:6443",
+		"https://s1":                 "https://s1:443",
+		"https://s1.example.:6443":   "https://s1.example.:6443",
+		"https://k3s_server":         "https://k3s_server:443",
+		"https://x1.a.b.xn--4ca:1":   "https://x1.a.b.xn--4ca:1",
+		"https://1.your-server.de:1": "https://1.your-server.de:1",
+		"https://10.0.0.1:09345":     "https://10.0.0.1:9345",
+		"https://[2001:DB8::1]":      "https://[2001:db8::1]:443",
+		"https://[::1]:6443":         "https://[::1]:6443",
 	} {
-		got, err := supervisor.ParseURL(test.in)
-		if test.want != "" {
-			if err != nil || got.String() != test.want {
-				t.Errorf("%q: got %s, %v, want %s", test.in, got, err, test.want)
-			}
-			continue
+		got, err := supervisor.ParseURL(in)
+		if err != nil || got.String() != want || got.NoPort() != strings.HasSuffix(want, ":443") {
+			t.Errorf("%q: got %s, %v, want %s", in, got, err, want)
 		}
-		checkError(t, err)
-		if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "hunter2") || got.String() != "" {
-			t.Errorf("%q: got %s, %v, want an error that says %q", test.in, got, err, test.says)
+	}
+}
+
+// TestWhatANodeCannotDialIsNoURL has kinds of mistakes, each in several shapes.
+func TestWhatANodeCannotDialIsNoURL(t *testing.T) {
+	t.Parallel()
+	label := strings.Repeat("a", 64)
+	for says, inputs := range map[string][]string{
+		"is not filled in": {
+			"https://<server>:6443", "<url>", "https://{{ .Host }}:6443", "https://{server}", "$K3S_URL", "https://${HOST}:6443", "https://$HOST:6443",
+			"https://%HOST%:6443", "https://[server]:6443", "https://SERVER_IP:6443", "https://__host__", "https://xxx:6443",
+		},
+		"no scheme":                   {"", "s1:6443", "10.0.0.1:6443", "https:s1", `https:\\s1`, "K10" + otherHash + "::server:" + serverPassword},
+		"does not start with https:/": {"http://s1:6443", "ftp://s1:6443", "://s1:6443", `"https://s1:6443"`},
+		"has several addresses": {
+			"https://s1:6443,https://s2:6443", "https://s1,s2:6443", "https://s1;s2", "https://s1:6443 https://s2:6443", "https://s1\ns2", "https://https://s1",
+		},
+		"more than host and port": {"https://server:hunter2@s1:6443", "https://hunter2@s1", "https://s1:6443?", "https://s1:6443/?a=b", "https://s1#x"},
+		"has a path":              {"https://rancher/k8s/clusters/c-1", "https://s1:6443/v1-k3s"},
+		"without brackets":        {"https://::1:6443", "https://2001:db8::1", "https://[::1", "https://s1:6443:6443"},
+		"not a number from 1 to": {
+			"https://s1:", "https://s1:0", "https://s1:65536", "https://s1:http", "https://s1:PORT", "https://s1:-1", "https://[::1]:", "https://s1:6443x",
+		},
+		"no valid DNS name or IP address": {
+			"https://", "https://:6443", "https://0.0.0.0:6443", "https://[::]:6443", "https://*:6443", "https://*.example.com", "https://224.0.0.1",
+			"https://10.0.0.256", "https://10.0.0", "https://1", "https://10.0.0.1.", "https://192.168.1.x:6443", "https://xxx.xxx.xxx.xxx:6443",
+			"https://" + label, "https://s1." + label + ":6443", "https://" + strings.Repeat("a.", 128), "https://s1..s2", "https://-s1", "https://s1-:6443",
+			"https://[10.0.0.1]:6443", "https://[fe80::1%25eth0]:6443", "https://[12345::1]", "https://bücher.example", "https://s1\x1b:6443",
+			"https://s1'x':6443", "https://s1`id`", "https://s1&id", "https://(server)", "https://s1%20", // it is pasted into a shell
+		},
+	} {
+		for _, in := range inputs {
+			got, err := supervisor.ParseURL(in)
+			checkError(t, err, "")
+			if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") || got != (supervisor.URL{}) {
+				t.Errorf("%q: got %s, %v, want an error that says %q", in, got, err, says)
+			}
 		}
 	}
 }
@@ -71,10 +84,10 @@ func FuzzParseURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := supervisor.ParseURL(s)
 		if err != nil {
-			checkError(t, err)
+			checkError(t, err, "")
 			return
 		}
-		if again, err := supervisor.ParseURL(u.String()); err != nil || again != u {
+		if again, err := supervisor.ParseURL(u.String()); err != nil || again.String() != u.String() {
 			t.Errorf("%s reads back as %s, %v", u, again, err)
 		}
 		parsed, err := url.Parse(u.String())

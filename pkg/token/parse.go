@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -11,12 +12,13 @@ import (
 type ParseError struct {
 	Part   string // "token", "CA hash", "credentials", "token id" or "token secret"
 	Reason string // the rule that the part breaks, such as "must not be empty"
+	Remedy string // advice, such as "remove the quotes around it", or empty
 }
 
 func (e *ParseError) Error() string { return "invalid " + e.Part + ": " + e.Reason }
 
 // Hint returns advice for the person who gave the token.
-func (e *ParseError) Hint() string { return "check that the whole token was copied" }
+func (e *ParseError) Hint() string { return cmp.Or(e.Remedy, "check that the whole token was copied") }
 
 // Parse returns the token in s, by the rules of K3s (parseToken in
 // pkg/clientaccess/token.go). Any string without the prefix K10 that is not a
@@ -25,7 +27,7 @@ func (e *ParseError) Hint() string { return "check that the whole token was copi
 // *ParseError.
 func Parse(s string) (Token, error) {
 	if s == "" {
-		return Token{}, &ParseError{"token", "must not be empty"}
+		return Token{}, &ParseError{Part: "token", Reason: "must not be empty"}
 	}
 	rest, secure := strings.CutPrefix(s, prefix)
 	if !secure {
@@ -61,7 +63,7 @@ func parseCredentials(s string) (Token, error) {
 	case !ok && strings.Contains(s, "."):
 		return Token{}, err
 	}
-	return Token{}, &ParseError{"credentials", "must be <id>.<secret> or <user>:<password>"}
+	return Token{}, &ParseError{Part: "credentials", Reason: "must be <id>.<secret> or <user>:<password>"}
 }
 
 // ParseBootstrap returns the bootstrap token in s, which must be <id>.<secret>: 6
@@ -69,7 +71,7 @@ func parseCredentials(s string) (Token, error) {
 func ParseBootstrap(s string) (Token, error) {
 	id, secret, ok := strings.Cut(s, ".")
 	if !ok {
-		return Token{}, &ParseError{"token", "must be <id>.<secret>"}
+		return Token{}, &ParseError{Part: "token", Reason: "must be <id>.<secret>"}
 	}
 	if err := check("token id", id, 6, "a-z0-9"); err != nil {
 		return Token{}, err
@@ -83,12 +85,18 @@ func ParseBootstrap(s string) (Token, error) {
 // check returns an error if s is not length characters of a class such as a-z.
 func check(part, s string, length int, class string) error {
 	if len(s) != length {
-		return &ParseError{part, fmt.Sprintf("must be %d characters, got %d", length, len(s))}
+		return &ParseError{Part: part, Reason: fmt.Sprintf("must be %d characters, got %d", length, len(s))}
 	}
-	if bad := regexp.MustCompile("[^" + class + "]").FindStringIndex(s); bad != nil {
-		return &ParseError{part, fmt.Sprintf("character %d is not one of %s", bad[0]+1, class)}
+	outside := regexp.MustCompile("[^" + class + "]")
+	bad := outside.FindStringIndex(s)
+	if bad == nil {
+		return nil
 	}
-	return nil
+	err := &ParseError{Part: part, Reason: fmt.Sprintf("character %d is not one of %s", bad[0]+1, class)}
+	if !outside.MatchString(strings.ToLower(s)) {
+		err.Remedy = "write it in lower case"
+	}
+	return err
 }
 
 // almostBootstrap is a bootstrap token with up to two characters lost or doubled

@@ -32,6 +32,15 @@ func NewBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
 	}
 }
 
+// NewBootstrapTokenList returns the printed form of tokens.
+func NewBootstrapTokenList(tokens []*bootstrap.Token, now time.Time) *BootstrapTokenList {
+	list := &BootstrapTokenList{Items: []BootstrapToken{}} // not null in JSON
+	for _, t := range tokens {
+		list.Items = append(list.Items, NewBootstrapToken(t, now))
+	}
+	return list
+}
+
 // NewTokenInfo returns the printed form of any token, without its secret.
 func NewTokenInfo(t token.Token) *TokenInfo {
 	info := &TokenInfo{

@@ -22,13 +22,13 @@ type BootstrapToken struct {
 	Server string `json:"server,omitempty"`
 	// Expires is when the token ends. It is absent if the token never expires.
 	Expires *metav1.Time `json:"expires,omitempty"`
-	// Groups are the extra groups of whoever bears the token.
+	// Groups are the extra groups that the token authenticates as.
 	Groups []string `json:"groups,omitempty"`
-	// Usages are what the token may be used for: authentication, signing.
+	// Usages are "authentication", which joining needs, and "signing".
 	Usages []string `json:"usages,omitempty"`
 	// Description is free text.
 	Description string `json:"description,omitempty"`
-	// Status is Active, Expired, Unusable or Invalid.
+	// Status is "Active", "Expired", "Unusable" or "Invalid".
 	Status string `json:"status,omitempty"`
 	// Problem is why the token is Unusable or Invalid.
 	Problem string `json:"problem,omitempty"`
@@ -50,7 +50,7 @@ type BootstrapTokenList struct {
 type GeneratedToken struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// Type is bootstrap or server.
+	// Type is "bootstrap" or "server".
 	Type string `json:"type"`
 	// ID is the public part of a bootstrap token.
 	ID string `json:"id,omitempty"`
@@ -80,11 +80,11 @@ type TokenInfo struct {
 	WellFormed bool `json:"wellFormed"`
 	// Problem is why K3s cannot parse the token.
 	Problem string `json:"problem,omitempty"`
-	// Hint is what to do about a token that is probably mistyped.
+	// Hint is advice about a token that is malformed or probably mistyped.
 	Hint string `json:"hint,omitempty"`
-	// Format is secure or short.
+	// Format is "secure" or "short".
 	Format string `json:"format,omitempty"`
-	// Type is bootstrap, server, agent or password.
+	// Type is "bootstrap", "server", "agent" or "password".
 	Type string `json:"type,omitempty"`
 	// ID is the public part of a bootstrap token.
 	ID string `json:"id,omitempty"`
@@ -96,7 +96,7 @@ type TokenInfo struct {
 	CAMatches *bool `json:"caMatches,omitempty"`
 }
 
-// Verification is what one server answers to a token.
+// Verification is the answer of one server to a token.
 //
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type Verification struct {
@@ -104,46 +104,56 @@ type Verification struct {
 
 	// Server is the URL of the server.
 	Server string `json:"server"`
-	// Remote is the IP address and port that the connections went to.
-	Remote string `json:"remote,omitempty"`
-	// Distribution is k3s or rke2.
+	// Distribution is "k3s" or "rke2".
 	Distribution string `json:"distribution,omitempty"`
 	// CAHash is the hash of the server's CA, once the server is trusted.
 	CAHash string `json:"caHash,omitempty"`
 	// Token describes the token.
 	Token *TokenInfo `json:"token"`
-	// Verdict is accepted, refused, forbidden, busy, not ready, unexpected, not
-	// sent or unknown.
+	// Verdict is "accepted" if one of the roles has that, else the verdict of the first.
 	Verdict string `json:"verdict"`
-	// Reason explains the verdict.
-	Reason string `json:"reason"`
-	// Hint is what to do about the reason.
-	Hint string `json:"hint,omitempty"`
 	// JoinsAgents tells whether an agent can join with the token.
 	JoinsAgents bool `json:"joinsAgents"`
 	// JoinsServers tells whether a server can join with the token.
 	JoinsServers bool `json:"joinsServers"`
 	// OldToken is the verdict on the token from before a rotation.
 	OldToken string `json:"oldToken,omitempty"`
-	// Steps are the steps of TLS bootstrapping that were taken.
-	Steps []VerificationStep `json:"steps"`
+	// Roles are the results for the roles that were tried.
+	Roles []VerificationRole `json:"roles"`
 	// BootstrapToken is the token as the cluster holds it, without its secret.
 	BootstrapToken *BootstrapToken `json:"bootstrapToken,omitempty"`
 }
 
-// VerificationStep is one of the five steps of TLS bootstrapping.
-type VerificationStep struct {
-	// Number is the step's number, from 1.
-	Number int `json:"number"`
-	// Name says what the step does.
-	Name string `json:"name"`
-	// Status is passed, skipped or failed.
-	Status string `json:"status"`
-	// Detail is what the step found.
-	Detail string `json:"detail,omitempty"`
+// VerificationRole is the result for a node that joins in one role.
+type VerificationRole struct {
+	// Role is "agent" or "server".
+	Role string `json:"role"`
+	// Joins tells whether a node joins. It is false if the token was not sent.
+	Joins bool `json:"joins"`
+	// Verdict is "accepted", "refused", "forbidden", "busy", "not ready",
+	// "unexpected", "no answer", "unproved" or "not sent". If it is "unproved", the
+	// server did not prove to be the token's, and a node would send the token.
+	Verdict string `json:"verdict"`
+	// Reason is why a node does not join.
+	Reason string `json:"reason,omitempty"`
+	// Hint is advice about the reason.
+	Hint string `json:"hint,omitempty"`
+	// HostTrusts tells whether this machine's CAs vouch for the server. A node with
+	// the same CAs does not look at the CA hash.
+	HostTrusts bool `json:"hostTrusts,omitempty"`
+	// Steps are the steps of TLS bootstrapping that were taken.
+	Steps []VerificationStep `json:"steps"`
 }
 
-// VerificationList is what several servers answer to a token.
+// VerificationStep is one of the five steps of TLS bootstrapping.
+type VerificationStep struct {
+	// Name is such as "download the CA bundle".
+	Name string `json:"name"`
+	// Status is "passed", "skipped" or "failed".
+	Status string `json:"status"`
+}
+
+// VerificationList is the answers of several servers to a token.
 //
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type VerificationList struct {
@@ -161,12 +171,10 @@ type TokenRotation struct {
 
 	// Server is the URL of the server that carried out the rotation.
 	Server string `json:"server"`
-	// Outcome is rotated or unknown.
+	// Outcome is "rotated" or "unknown".
 	Outcome string `json:"outcome"`
 	// Reason is why the outcome is unknown.
 	Reason string `json:"reason,omitempty"`
-	// ErrorID is the number under which the server logged its own failure.
-	ErrorID string `json:"errorID,omitempty"`
 	// Token is the new server token, unless it was written to a file.
 	Token string `json:"token,omitempty"`
 	// CAHash is the hash of the cluster's CA.
@@ -199,6 +207,6 @@ type ClientVersion struct {
 type ServerVersion struct {
 	// GitVersion is the release, such as v1.31.1+k3s1.
 	GitVersion string `json:"gitVersion"`
-	// Distribution is k3s, rke2 or other.
+	// Distribution is "k3s", "rke2" or "other".
 	Distribution string `json:"distribution"`
 }

@@ -65,7 +65,7 @@ func AddCommand(root *cobra.Command, streams cmdutil.Streams) *cobra.Command {
 
 		# Set up completion for the bare binary, in this bash
 		source <(kubectl k3s-token completion bash)`)
-	cmd.Args = cmdutil.NoArguments
+	cmd.Args = cobra.ExactArgs(0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		_, content := ShimFor(runtime.GOOS)
 		return streams.Write(cmd.Context(), []byte(content))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,12 +17,13 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/join"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// undoTimeout is how long undo tries.
-const undoTimeout = 30 * time.Second
+// removeTimeout is how long remove tries.
+const removeTimeout = 30 * time.Second
 
 // Store is what create needs of a store of bootstrap tokens.
 type Store interface {
@@ -31,14 +33,14 @@ type Store interface {
 
 // create returns the tokens that it made, those that may exist since the answer was
 // lost, and why others do not.
-func (o *Options) create(ctx context.Context, store Store, t *bootstrap.Token) (made, lost []*bootstrap.Token, _ error) {
+func (o *Options) create(ctx context.Context, store Store) (made, lost []*bootstrap.Token, _ error) {
 	tokens := make([]bootstrap.Token, o.Count)
 	results := cmdutil.ForEach(ctx, o.Count, func(i int) (err error) {
-		tokens[i] = *t
+		tokens[i] = o.Token
 		if o.DryRun != cmdutil.DryRunClient {
 			return store.Create(ctx, &tokens[i])
 		}
-		if t.ID == "" {
+		if o.Token.ID == "" {
 			tokens[i].Token, err = bootstrap.Generate()
 		}
 		return err
@@ -52,13 +54,13 @@ func (o *Options) create(ctx context.Context, store Store, t *bootstrap.Token) (
 			continue
 		case errors.As(err, &uncertain) && o.DryRun == cmdutil.DryRunNone:
 			lost = append(lost, &tokens[i])
-		case apierrors.IsAlreadyExists(err) && t.ID != "":
-			err = cmdutil.WithHint(fmt.Errorf("token %q already exists", t.ID), "choose another id, or leave TOKEN out to have one generated")
+		case apierrors.IsAlreadyExists(err) && o.Token.ID != "":
+			err = hint.Wrap(fmt.Errorf("token %q already exists", o.Token.ID), "choose another id, or leave TOKEN out to have one generated")
 		}
 		errs = append(errs, err)
 	}
 	if len(lost) > 0 {
-		errs = append(errs, unseen("perhaps created, since the answer was lost", lost))
+		errs = append(errs, remaining("perhaps created, since the answer was lost", lost))
 	}
 	return made, lost, errors.Join(errs...)
 }
@@ -93,51 +95,60 @@ func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter,
 	return nil
 }
 
-// undo removes tokens that did not reach the user, and names those that may be left.
+// undo removes tokens that did not reach the user.
 func (o *Options) undo(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
 	if len(tokens) == 0 || o.DryRun != cmdutil.DryRunNone {
 		return nil
 	}
 	o.Notef("removing %s that you have not seen", cmdutil.CountTokens(len(tokens)))
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	return remove(ctx, store, tokens)
+}
+
+// remove removes tokens, also after an interrupt, and names those that may be left.
+func remove(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
+	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) error { return store.Undo(ctx, tokens[i]) })
 	var left []*bootstrap.Token
-	var errs []error
-	for i, err := range cmdutil.ForEach(ctx, len(tokens), func(i int) error { return store.Undo(ctx, tokens[i]) }) {
+	for i, err := range errs {
 		if err != nil {
-			left, errs = append(left, tokens[i]), append(errs, err)
+			left = append(left, tokens[i])
 		}
 	}
 	if len(left) == 0 {
 		return nil
 	}
-	return errors.Join(append(errs, unseen("not removed", left))...)
+	return errors.Join(append(errs, remaining("not removed", left))...)
 }
 
-// unseen names tokens that the cluster may hold although nobody has seen them.
-func unseen(state string, tokens []*bootstrap.Token) error {
-	ids := ""
-	for _, t := range tokens {
-		ids += " " + t.ID
+// remaining names tokens that the cluster may hold although they are not wanted.
+func remaining(state string, tokens []*bootstrap.Token) error {
+	return hint.Wrap(fmt.Errorf("%s %s: %s", cmdutil.CountTokens(len(tokens)), state, ids(tokens)),
+		"run later: kubectl k3s-token delete --ignore-not-found %s", ids(tokens))
+}
+
+func ids(tokens []*bootstrap.Token) string {
+	ids := make([]string, len(tokens))
+	for i, t := range tokens {
+		ids[i] = t.ID
 	}
-	return cmdutil.WithHint(fmt.Errorf("%s %s:%s", cmdutil.CountTokens(len(tokens)), state, ids),
-		"run later: kubectl k3s-token delete --ignore-not-found%s", ids)
+	return strings.Join(ids, " ")
 }
 
 // rehearse prints a sample, so that a template that does not fit is found before
-// there is a token, and warns of one that leaves the secret out.
-func (o *Options) rehearse(t *bootstrap.Token) error {
+// there is a token. It warns of one that leaves the secret out.
+func (o *Options) rehearse() error {
 	printer, err := o.Print.ToPrinter() // some remember what they have printed
 	if err != nil {
 		return err
 	}
-	sample := *t
+	sample := o.Token
 	sample.Token = token.Token{ID: "aaaaaa", Secret: "aaaaaaaaaaaaaaaa"}
 	var out bytes.Buffer
 	if err := printer.PrintObj(o.object(slices.Repeat([]*bootstrap.Token{&sample}, o.Count)), &out); err != nil {
 		return err
 	}
-	if o.given.ID == "" && !bytes.Contains(out.Bytes(), []byte(sample.Secret.Reveal())) {
+	if o.Token.ID == "" && !bytes.Contains(out.Bytes(), []byte(sample.Secret.Reveal())) {
 		o.Warnf("the output leaves out the token's secret, which is not shown again: add .token to it")
 	}
 	return nil
@@ -149,10 +160,10 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 	for _, t := range tokens {
 		shown := v1alpha1.NewBootstrapToken(t, time.Now())
 		full := t.Token
-		if o.Format == string(token.SecureFormat) {
-			full = full.WithCAHash(o.facts.ca.Hash)
+		if o.Format == token.SecureFormat {
+			full = full.WithCAHash(o.CA.Hash)
 		}
-		shown.Token, shown.CAHash, shown.Server = full.Reveal(), o.facts.ca.Hash, o.facts.join.URL.String()
+		shown.Token, shown.CAHash, shown.Server = full.Reveal(), o.CA.Hash, o.Params.URL.String()
 		list.Items = append(list.Items, shown)
 	}
 	if o.Count == 1 {
@@ -165,11 +176,11 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 func (o *Options) printText(obj runtime.Object, w io.Writer) (err error) {
 	line := obj.(*v1alpha1.BootstrapToken).Token
 	if o.Join != "" {
-		params := o.facts.join
+		params := o.Params
 		if params.Token, err = token.Parse(line); err != nil {
 			return err
 		}
-		if line, err = join.Command(join.Kind(o.Join), params); err != nil {
+		if line, err = join.Command(o.Join, params); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-// Package delete is the verb delete: it takes bootstrap tokens back.
+// Package delete is the verb delete: it deletes bootstrap tokens from a cluster.
 package delete
 
 import (
@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
@@ -27,7 +28,7 @@ type Store interface {
 // Options are those of delete.
 type Options struct {
 	cmdutil.Streams
-	Output string
+	Print  *cmdutil.PrintFlags
 	DryRun cmdutil.DryRun
 
 	Refs           []bootstrap.Ref
@@ -41,6 +42,7 @@ type Options struct {
 // NewCommand returns the verb delete.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
 	cmd := &cobra.Command{
 		Use:     "delete (TOKEN... | - | -l SELECTOR | --expired | --all)",
 		Aliases: []string{"revoke", "rm"},
@@ -51,7 +53,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			A TOKEN is an id, a whole token, or secret/NAME; "-" reads them from standard
 			input, one a line. If you give the secret part, it must be the stored one.`),
 		Example: templates.Examples(`
-			# Take a token back
+			# Revoke a token
 			kubectl k3s-token delete abcdef
 
 			# Delete the tokens in a file, one a line
@@ -60,19 +62,21 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			# Delete every token without a question
 			kubectl k3s-token delete --all --yes`),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.Validate(args); err != nil {
-				return err
-			}
-			refs, err := o.ReadRefs(cmd.Context(), args)
+			printer, err := o.Print.ToPrinter()
 			if err != nil {
 				return err
 			}
-			o.Refs = refs
+			if err := o.Validate(args); err != nil {
+				return err
+			}
+			if o.Refs, err = o.ReadRefs(cmd.Context(), args); err != nil {
+				return err
+			}
 			store, err := clients.Tokens()
 			if err != nil {
 				return err
 			}
-			return o.Run(cmd.Context(), o.DryRun.Store(store), clients.ClusterName)
+			return o.Run(cmd.Context(), o.DryRun.Store(store), printer, clients.ClusterName)
 		},
 		ValidArgsFunction: cmdutil.CompleteTokens(clients),
 	}
@@ -82,10 +86,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	flags.BoolVar(&o.All, "all", false, "Delete all bootstrap tokens.")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "Do not ask before --all.")
 	flags.BoolVar(&o.IgnoreNotFound, "ignore-not-found", false, `Treat "not found" as a successful delete, as --selector, --expired and --all always do.`)
-	flags.StringVarP(&o.Output, "output", "o", "", "Output mode. Use \"-o name\" for shorter output (resource/name).")
 	o.DryRun.AddFlags(cmd)
+	o.Print.AddFlags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("selector", "expired", "all")
-	cmdutil.CompleteValues(cmd, "output", "name")
 	return cmd
 }
 
@@ -97,18 +100,16 @@ func (o *Options) Validate(args []string) error {
 		return errors.New("name the tokens to delete, or use --selector, --expired or --all")
 	case len(args) > 0 && flagged:
 		return errors.New("choose one of TOKEN..., --selector, --expired and --all")
-	case o.Output != "" && o.Output != "name" && o.Output != "text":
-		return fmt.Errorf("unexpected -o output mode: %v. We only support '-o name'", o.Output)
 	}
-	return o.DryRun.Validate()
+	return nil
 }
 
 // Run deletes the tokens. clusterName names the cluster for the question before
 // --all.
-func (o *Options) Run(ctx context.Context, store Store, clusterName func() string) error {
+func (o *Options) Run(ctx context.Context, store Store, printer printers.ResourcePrinter, clusterName func() string) error {
 	// Of tokens that nobody has named K3s may have removed one a moment ago.
-	failures := &cmdutil.Failures{Done: "deleted", IgnoreNotFound: o.IgnoreNotFound || len(o.Refs) == 0}
-	tokens, err := cmdutil.Find(ctx, store, o.Refs, o.Selector, failures)
+	batch := &cmdutil.Batch{Done: "deleted", IgnoreNotFound: o.IgnoreNotFound || len(o.Refs) == 0}
+	tokens, err := batch.Find(ctx, store, o.Refs, o.Selector)
 	if err != nil {
 		return err
 	}
@@ -128,27 +129,16 @@ func (o *Options) Run(ctx context.Context, store Store, clusterName func() strin
 			return err
 		}
 	}
-	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) error {
+	deleted := batch.Change(ctx, tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) {
 		if o.DryRun == cmdutil.DryRunClient {
-			return nil
+			return t, nil
 		}
-		return store.Delete(ctx, tokens[i])
+		return t, store.Delete(ctx, t)
 	})
-	deleted := &v1alpha1.BootstrapTokenList{}
-	for i, err := range errs {
-		if t := v1alpha1.NewBootstrapToken(tokens[i], time.Now()); failures.Add(t.ID, err) {
-			deleted.Items = append(deleted.Items, t)
-		}
-	}
-	return errors.Join(failures.Err(), o.Print(ctx, cmdutil.Each(o.print), deleted))
+	return errors.Join(batch.Err(), o.Streams.Print(ctx, printer, v1alpha1.NewBootstrapTokenList(deleted, time.Now())))
 }
 
-func (o *Options) print(obj runtime.Object, w io.Writer) error {
-	t := obj.(*v1alpha1.BootstrapToken)
-	line := fmt.Sprintf("bootstrap token %q deleted%s\n", t.ID, o.DryRun.Suffix())
-	if o.Output == "name" {
-		line = "secret/" + t.Name + "\n"
-	}
-	_, err := io.WriteString(w, line)
+func (o *Options) printText(obj runtime.Object, w io.Writer) error {
+	_, err := fmt.Fprintf(w, "bootstrap token %q deleted%s\n", obj.(*v1alpha1.BootstrapToken).ID, o.DryRun.Suffix())
 	return err
 }

@@ -80,17 +80,14 @@ func (o *Options) Validate(args []string) error {
 	if (len(args) > 0) == (o.Selector != "") {
 		return errors.New("name the tokens to extend, or use --selector")
 	}
-	return o.DryRun.Validate()
+	return nil
 }
 
 // Run extends the tokens. All of them get the same end.
 func (o *Options) Run(ctx context.Context, store Store, printer printers.ResourcePrinter) error {
-	expires, err := o.Expiry.At(time.Now())
-	if err != nil {
-		return err
-	}
-	failures := &cmdutil.Failures{Done: "extended"}
-	tokens, err := cmdutil.Find(ctx, store, o.Refs, o.Selector, failures)
+	expires := o.Expiry.At(time.Now())
+	batch := &cmdutil.Batch{Done: "extended"}
+	tokens, err := batch.Find(ctx, store, o.Refs, o.Selector)
 	if err != nil {
 		return err
 	}
@@ -98,36 +95,23 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 		o.Notef("No bootstrap tokens found.")
 		return nil
 	}
-	extended := make([]*bootstrap.Token, len(tokens))
-	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) (err error) {
+	extended := batch.Change(ctx, tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) {
 		if o.DryRun == cmdutil.DryRunClient {
-			tokens[i].Expires, extended[i] = expires, tokens[i]
-			return nil
+			t.Expires, t.Updated = expires, time.Time{}
+			return t, nil
 		}
-		extended[i], err = store.Extend(ctx, tokens[i], expires)
-		return err
+		return store.Extend(ctx, t, expires)
 	})
-	list := &v1alpha1.BootstrapTokenList{}
-	var updated time.Time
-	for i, err := range errs {
-		if !failures.Add(bootstrap.Ref{SecretName: tokens[i].SecretName}.String(), err) {
-			continue
-		}
-		t := v1alpha1.NewBootstrapToken(extended[i], time.Now())
-		if t.Problem != "" {
-			o.Warnf("no node can join with token %q: %s", t.ID, t.Problem)
-		}
-		list.Items, updated = append(list.Items, t), extended[i].Updated
+	if len(extended) == 0 {
+		return batch.Err()
 	}
-	if len(list.Items) == 0 {
-		return failures.Err()
-	}
-	o.WarnAboutExpiry(updated, expires)
+	list := v1alpha1.NewBootstrapTokenList(extended, time.Now())
+	o.WarnAboutExpiry(extended[0].Updated, expires)
 	var result runtime.Object = list
 	if len(o.Refs) == 1 {
 		result = &list.Items[0] // as kubectl has it
 	}
-	return errors.Join(failures.Err(), o.Streams.Print(ctx, printer, result))
+	return errors.Join(batch.Err(), o.Streams.Print(ctx, printer, result))
 }
 
 func (o *Options) printText(obj runtime.Object, w io.Writer) error {

@@ -25,21 +25,21 @@ type Options struct {
 	cmdutil.Streams
 	Print *cmdutil.PrintFlags
 
-	Type   string
+	Type   token.Type
 	CAFile string
 	Count  int
 }
 
 // NewCommand returns the verb generate.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
-	o := &Options{Streams: streams}
+	o := &Options{Streams: streams, Type: token.Bootstrap}
 	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(printText))
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "Generate a token offline",
 		Long: templates.LongDesc(`
-			Generate a random token, which no cluster knows. A bootstrap token is for
-			"create -", the password of a server token for --token of a new server.`),
+			Generate a random token, which no cluster knows yet. A bootstrap token is for
+			"create -". A server token is for --token of a new server.`),
 		Example: templates.Examples(`
 			# Generate a bootstrap token, ID.SECRET
 			kubectl k3s-token generate
@@ -49,36 +49,24 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 
 			# Generate a token in secure format, for a CA that exists already
 			kubectl k3s-token generate --ca-file server-ca.crt`),
-		Args: cmdutil.NoArguments,
+		Args: cobra.ExactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
 				return err
 			}
-			if err := o.Validate(cmd); err != nil {
-				return err
+			if o.Count < 1 || o.Count > maxCount {
+				return fmt.Errorf("--count %d: must be between 1 and %d", o.Count, maxCount)
 			}
 			return o.Run(cmd.Context(), printer)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Type, "type", string(token.Bootstrap), "Type of the token: bootstrap or server.")
+	cmdutil.AddChoice(cmd, &o.Type, "type", "Type of the token: bootstrap or server.", string(token.Bootstrap), string(token.Server))
 	flags.IntVar(&o.Count, "count", 1, fmt.Sprintf("How many tokens to generate, at most %d.", maxCount))
-	flags.StringVar(&o.CAFile, "ca-file", "", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory), to print the token in secure format.")
+	flags.Var(cmdutil.NonEmpty(&o.CAFile), "ca-file", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory), to print the token in secure format.")
 	o.Print.AddFlags(cmd)
-	cmdutil.CompleteValues(cmd, "type", string(token.Bootstrap), string(token.Server))
 	return cmd
-}
-
-// Validate refuses what cannot be generated.
-func (o *Options) Validate(cmd *cobra.Command) error {
-	switch {
-	case o.Type != string(token.Bootstrap) && o.Type != string(token.Server):
-		return fmt.Errorf("--type %q: must be bootstrap or server", o.Type)
-	case o.Count < 1 || o.Count > maxCount:
-		return fmt.Errorf("--count %d: must be between 1 and %d", o.Count, maxCount)
-	}
-	return cmdutil.RefuseEmpty(cmd, "ca-file")
 }
 
 // Run generates the tokens.
@@ -94,14 +82,14 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	list := &v1alpha1.GeneratedTokenList{Items: make([]v1alpha1.GeneratedToken, o.Count)}
 	for i := range list.Items {
 		t := token.Token{User: token.UserServer, Secret: token.GeneratePassword()}
-		if o.Type == string(token.Bootstrap) {
+		if o.Type == token.Bootstrap {
 			var err error
 			if t, err = bootstrap.Generate(); err != nil {
 				return err
 			}
 		}
 		t = t.WithCAHash(caHash)
-		list.Items[i] = v1alpha1.GeneratedToken{Type: o.Type, ID: t.ID, Token: t.Reveal(), CAHash: caHash}
+		list.Items[i] = v1alpha1.GeneratedToken{Type: string(o.Type), ID: t.ID, Token: t.Reveal(), CAHash: caHash}
 	}
 	if o.Count == 1 {
 		return o.Streams.Print(ctx, printer, &list.Items[0])

@@ -1,4 +1,4 @@
-// Package inspect is the verb inspect: what a token is, without its secret.
+// Package inspect is the verb inspect: the parts of a token, without its secret.
 package inspect
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,94 +44,82 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 
 			# Check whether the token belongs to a CA
 			kubectl k3s-token inspect --token-file node-token --ca-file server-ca.crt`),
-		Args: cmdutil.AtMostOneToken,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
 				return err
 			}
-			if err := cmdutil.RefuseEmpty(cmd, "token-file", "ca-file"); err != nil {
-				return err
-			}
-			text, err := o.read(cmd.Context(), args)
-			if err != nil {
-				return err
-			}
-			return o.Run(cmd.Context(), text, printer)
+			t, err := o.ReadOneToken(cmd.Context(), args, "", o.TokenFile)
+			return o.Run(cmd.Context(), t, err, printer)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.TokenFile, "token-file", "", "File with the token.")
-	flags.StringVar(&o.CAFile, "ca-file", "", "File with CA certificates, to compare the token's CA hash with.")
+	flags.Var(cmdutil.NonEmpty(&o.TokenFile), "token-file", "File with the token. Without TOKEN and this flag, "+cmdutil.EnvToken+" is read.")
+	flags.Var(cmdutil.NonEmpty(&o.CAFile), "ca-file", "File with CA certificates, to compare the token's CA hash with.")
 	o.Print.AddFlags(cmd)
 	return cmd
 }
 
-func (o *Options) read(ctx context.Context, args []string) (string, error) {
+// Run describes the token, or why it could not be parsed, which is an error too.
+func (o *Options) Run(ctx context.Context, t token.Token, problem error, printer printers.ResourcePrinter) error {
+	info := v1alpha1.NewTokenInfo(t)
+	var malformed *token.ParseError
 	switch {
-	case len(args) == 1 && o.TokenFile != "":
-		return "", errors.New("choose one of TOKEN and --token-file")
-	case len(args) == 1:
-		return o.ReadToken(ctx, args[0])
-	case o.TokenFile != "":
-		return cmdutil.ReadTokenFile(ctx, o.TokenFile)
+	case errors.As(problem, &malformed):
+		info = &v1alpha1.TokenInfo{Problem: malformed.Error(), Hint: malformed.Hint()}
+	case problem != nil:
+		return problem
+	case o.CAFile != "":
+		problem = compareCA(info, o.CAFile)
 	}
-	return "", cmdutil.WithHint(errors.New("no token given"), `give a TOKEN, "-" to read standard input, or --token-file`)
+	return errors.Join(o.Streams.Print(ctx, printer, info), problem)
 }
 
-// Run describes the token. A malformed one is described too, and is an error.
-func (o *Options) Run(ctx context.Context, text string, printer printers.ResourcePrinter) error {
-	t, malformed := token.Parse(text)
-	info := &v1alpha1.TokenInfo{}
-	if malformed != nil {
-		info.Problem = malformed.Error()
-		malformed = fmt.Errorf("malformed token: %w", malformed)
-	} else {
-		info = v1alpha1.NewTokenInfo(t)
+// compareCA compares the CA hash of a token with that of a file.
+func compareCA(info *v1alpha1.TokenInfo, file string) error {
+	ca, err := cluster.ReadCAFile(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--ca-file: %w", err)
+	case info.CAHash == "":
+		return errors.New("the token has no CA hash to compare with --ca-file")
 	}
-	var mismatch error
-	if o.CAFile != "" && malformed == nil {
-		ca, err := cluster.ReadCAFile(o.CAFile)
-		if err != nil {
-			return fmt.Errorf("--ca-file: %w", err)
-		}
-		if info.CAHash == "" {
-			mismatch = errors.New("the token has no CA hash to compare with --ca-file")
-		} else if info.CAMatches = new(info.CAHash == ca.Hash); !*info.CAMatches {
-			mismatch = fmt.Errorf("the token is for another CA; that of --ca-file has the hash %s", ca.Hash)
-		}
-	}
-	return errors.Join(o.Streams.Print(ctx, printer, info), malformed, mismatch)
-}
-
-func printText(obj runtime.Object, w io.Writer) error {
-	info := obj.(*v1alpha1.TokenInfo)
-	lines := [][2]string{{"Well-formed", yesNo(&info.WellFormed)}, {"Problem", info.Problem}}
-	if info.WellFormed {
-		lines = append(lines, [][2]string{
-			{"Format", info.Format},
-			{"Type", cmdutil.TokenKind(token.Type(info.Type))},
-			{"ID", info.ID},
-			{"User", info.User},
-			{"CA hash", cmp.Or(info.CAHash, "none: a node that joins with the token trusts any server")},
-			{"CA matches", yesNo(info.CAMatches)},
-			{"Hint", info.Hint},
-		}...)
-	}
-	for _, line := range lines {
-		if line[1] == "" {
-			continue
-		}
-		if _, err := fmt.Fprintf(w, "%-13s%s\n", line[0]+":", line[1]); err != nil {
-			return err
-		}
+	info.CAMatches = new(info.CAHash == ca.Hash)
+	if !*info.CAMatches {
+		return fmt.Errorf("the token is for another CA; that of --ca-file has the hash %s", ca.Hash)
 	}
 	return nil
 }
 
-func yesNo(b *bool) string {
-	if b == nil {
-		return ""
+func printText(obj runtime.Object, w io.Writer) error {
+	info := obj.(*v1alpha1.TokenInfo)
+	var text strings.Builder
+	add := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&text, "%-13s%s\n", name+":", value)
+		}
 	}
-	return map[bool]string{true: "yes", false: "no"}[*b]
+	add("Well-formed", yesNo(info.WellFormed))
+	add("Problem", info.Problem)
+	if info.WellFormed {
+		add("Format", info.Format)
+		add("Type", cmdutil.TokenKind(token.Type(info.Type)))
+		add("ID", info.ID)
+		add("User", info.User)
+		add("CA hash", cmp.Or(info.CAHash, "none: a node that joins with the token trusts any server"))
+		if info.CAMatches != nil {
+			add("CA matches", yesNo(*info.CAMatches))
+		}
+		add("Hint", info.Hint)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

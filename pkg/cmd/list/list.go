@@ -60,7 +60,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 
 			# Print the ids alone, for a script
 			kubectl k3s-token list -o jsonpath='{range .items[*]}{.id}{"\n"}{end}'`),
-		Args: cmdutil.NoArguments,
+		Args: cobra.ExactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
@@ -110,17 +110,17 @@ func (o *Options) Run(ctx context.Context, store Lister, printer printers.Resour
 
 // shown returns the tokens to print, in their order.
 func (o *Options) shown(all []*bootstrap.Token, now time.Time) *v1alpha1.BootstrapTokenList {
-	tokens := &v1alpha1.BootstrapTokenList{Items: []v1alpha1.BootstrapToken{}}
-	for _, t := range all {
-		if t := v1alpha1.NewBootstrapToken(t, now); !o.Expired || t.Status == string(bootstrap.Expired) {
-			tokens.Items = append(tokens.Items, t)
-		}
+	tokens := v1alpha1.NewBootstrapTokenList(all, now)
+	if o.Expired {
+		tokens.Items = slices.DeleteFunc(tokens.Items, isNotExpired)
 	}
 	slices.SortFunc(tokens.Items, func(a, b v1alpha1.BootstrapToken) int {
 		return cmp.Or(cmp.Compare(end(a), end(b)), cmp.Compare(a.ID, b.ID))
 	})
 	return tokens
 }
+
+func isNotExpired(t v1alpha1.BootstrapToken) bool { return t.Status != string(bootstrap.Expired) }
 
 // end returns when a token ends, in seconds since 1970.
 func end(t v1alpha1.BootstrapToken) int64 {
@@ -150,7 +150,7 @@ func (o *Options) watch(ctx context.Context, store Lister, since string, printer
 			continue // a bookmark
 		}
 		token := v1alpha1.NewBootstrapToken(bootstrap.FromSecret(secret), time.Now())
-		if o.Expired && token.Status != string(bootstrap.Expired) {
+		if o.Expired && isNotExpired(token) {
 			continue
 		}
 		if event.Type == watch.Deleted {

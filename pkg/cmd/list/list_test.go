@@ -63,36 +63,21 @@ func run(ctx context.Context, t *testing.T, s *store, format string, o *list.Opt
 	return out.String(), err
 }
 
-func TestTheListHasWhatEndsFirstFirstAndNoSecret(t *testing.T) {
-	t.Parallel()
-	s := &store{items: []*bootstrap.Token{newToken("never1", 0), newToken("later0", 2*time.Hour), newToken("gone00", -time.Hour), newToken("never0", 0), newToken("sooner", time.Hour)}}
-	const order = "gone00 sooner later0 never0 never1"
-	for _, format := range []string{"jsonpath={.items[*].id}", "", "wide", "json", "yaml", "kyaml", "name", "go-template={{.}}", "jsonpath={}"} {
-		if got, err := run(t.Context(), t, s, format, &list.Options{}); err != nil || !strings.Contains(got, "gone00") || strings.HasSuffix(format, "id}") && got != order {
-			t.Errorf("%s: got %v\n%s", format, err, got)
-		}
-	}
-	if got, err := run(t.Context(), t, s, "name", &list.Options{Expired: true}); got != "secret/bootstrap-token-gone00\n" || err != nil {
-		t.Errorf("got %v\n%s", err, got)
-	}
-	if got, err := run(t.Context(), t, &store{}, "json", &list.Options{}); !strings.Contains(got, `"items": []`) || err != nil {
-		t.Errorf("got %v\n%s", err, got)
-	}
-}
-
 func TestAWatchHasARowForEachChangeUntilAnInterrupt(t *testing.T) {
 	for format, want := range map[string]string{
-		"": `TOKEN    TTL         EXPIRES   STATUS   DESCRIPTION
-aaaaaa   <forever>   <never>   Active   rack 7
-bbbbbb   <forever>   <never>   Active   rack 7
-bbbbbb   <invalid>   <invalid>   Invalid: token-secret is not 16 of a-z and 0-9   rack 7
-bbbbbb   <forever>   <never>     Deleted                                          rack 7
+		"": `TOKEN    TTL         EXPIRES                STATUS    DESCRIPTION
+gone00   <expired>   1999-12-31T23:00:00Z   Expired   rack 7
+aaaaa1   <forever>   <never>                Active    rack 7
+aaaaa2   <forever>   <never>                Active    rack 7
+bbbbbb   <forever>   <never>                Active    rack 7
+bbbbbb   <invalid>   <invalid>              Invalid: token-secret is not 16 of a-z and 0-9   rack 7
+bbbbbb   <forever>   <never>                Deleted                                          rack 7
 `,
-		"jsonpath={.id}/{.status} ": "aaaaaa/Active bbbbbb/Active bbbbbb/Invalid bbbbbb/Deleted ",
+		"jsonpath={.id}/{.status} ": "gone00/Expired aaaaa1/Active aaaaa2/Active bbbbbb/Active bbbbbb/Invalid bbbbbb/Deleted ",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, interrupt := context.WithCancel(t.Context())
-			s := &store{items: []*bootstrap.Token{newToken("aaaaaa", 0)}, watch: watch.NewFake()}
+			s := &store{items: []*bootstrap.Token{newToken("aaaaa2", 0), newToken("aaaaa1", 0), newToken("gone00", -time.Hour)}, watch: watch.NewFake()}
 			go func() {
 				secret := bootstrap.EncodeSecret(newToken("bbbbbb", 0))
 				secret.ResourceVersion = "8"

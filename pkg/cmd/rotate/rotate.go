@@ -46,9 +46,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		DisableFlagsInUseLine: true,
 		Short:                 "Replace the server token",
 		Long: templates.LongDesc(`
-			Replace the server token, with which servers and, if there is no agent token,
-			agents join. All servers accept the old one until they are restarted. The next
-			steps are shown at the end.
+			Replace the server token. Servers join with it, and agents if there is no agent
+			token. All servers accept the old one until they are restarted. The next steps are
+			shown at the end.
 
 			Without --token-file, --token or K3S_TOKEN the current token is asked for. It is
 			in server/token of a server's data directory. Keep it; older snapshots need it.
@@ -65,17 +65,11 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 
 			# When all are restarted: check that every server accepts the new token alone
 			kubectl k3s-token verify --all-servers --token-file new-token --old-token-file node-token`),
-		Args: cmdutil.NoArguments,
+		Args: cobra.ExactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
-				return err
-			}
-			if err := cmdutil.RefuseEmpty(cmd, "token", "token-file", "new-token", "new-token-file", "new-token-output"); err != nil {
-				return err
-			}
-			if err := o.DryRun.Validate(); err != nil {
 				return err
 			}
 			if err := o.Complete(ctx); err != nil {
@@ -99,9 +93,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 func (o *Options) addFlags(cmd *cobra.Command) {
 	o.AddFlags(cmd, "the current server token")
 	flags := cmd.Flags()
-	flags.StringVar(&o.NewToken, "new-token", "", `The new server token, a password, or "-" to read standard input. (default a generated one)`)
-	flags.StringVar(&o.NewTokenFile, "new-token-file", "", "File with the new server token.")
-	flags.StringVar(&o.OutputFile, "new-token-output", "", "Write the new token to this new file before a server is told, instead of printing it afterwards. Only its owner can read it.")
+	flags.Var(cmdutil.NonEmpty(&o.NewToken), "new-token", `The new server token, a password, or "-" to read standard input. (default a generated one)`)
+	flags.Var(cmdutil.NonEmpty(&o.NewTokenFile), "new-token-file", "File with the new server token.")
+	flags.Var(cmdutil.NonEmpty(&o.OutputFile), "new-token-output", "Write the new token to this new file before a server is told, instead of printing it afterwards. Only its owner can read it.")
 	flags.BoolVar(&o.AllowUnsafe, "allow-unsafe-token", false, "Take a new token that is short, or has characters that break env files, YAML or systemd units.")
 	flags.BoolVar(&o.Rotation.Force, "force", false, "Rotate despite an unfinished rotation, without a record, or through a possible load balancer.")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "Do not ask for confirmation.")
@@ -109,15 +103,14 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 	flags.Lookup("dry-run").Usage = `Must be "none", "server", or "client". If client strategy, only check the tokens. If server strategy, ask the servers too, without changing anything.`
 	o.Print.AddFlags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("new-token", "new-token-file")
-	cmdutil.CompleteValues(cmd, "new-token")
 }
 
 // Complete reads the two tokens. It asks for the current one on a terminal.
 func (o *Options) Complete(ctx context.Context) error {
-	current, err := o.Flags.ReadToken(ctx, o.Streams, nil)
-	if errors.Is(err, target.ErrNoToken) && o.CanAsk() {
+	current, err := o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
+	if errors.Is(err, cmdutil.ErrNoToken) && o.CanAsk() {
 		if o.Token, err = o.AskSecret(ctx, "Current server token: "); err == nil {
-			current, err = o.Flags.ReadToken(ctx, o.Streams, nil)
+			current, err = o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
 		}
 	}
 	if err != nil {
@@ -126,7 +119,7 @@ func (o *Options) Complete(ctx context.Context) error {
 	var next string
 	switch {
 	case o.NewToken != "":
-		next, err = o.Streams.ReadToken(ctx, o.NewToken)
+		next, err = o.ReadToken(ctx, o.NewToken)
 	case o.NewTokenFile != "":
 		next, err = cmdutil.ReadTokenFile(ctx, o.NewTokenFile)
 	}
@@ -146,7 +139,7 @@ func (o *Options) Target(ctx context.Context, clients cmdutil.Clients) error {
 	}
 	o.Rotation.Cluster = servers.Cluster
 	o.Rotation.Open = func(ctx context.Context, url supervisor.URL, t token.Token) (rotation.Session, error) {
-		return supervisor.Connect(ctx, url, servers.Options(ctx, t))
+		return supervisor.Connect(ctx, url, servers.Options(url, t))
 	}
 	o.Rotation.Servers, err = servers.URLs(ctx)
 	return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
@@ -53,19 +54,19 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	return o.rotate(ctx, plan, printer)
 }
 
-// rehearse prints a sample, so that a template that does not fit, or leaves out
-// a token that nobody else has, is found before there is a token.
+// rehearse prints a sample before there is a token. A template that does not fit is an
+// error, and so is one that leaves out a token that nobody else has.
 func (o *Options) rehearse(plan *rotation.Plan) error {
 	printer, err := o.Print.ToPrinter() // some remember what they have printed
 	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
-	if err := printer.PrintObj(o.result(plan, supervisor.Rotation{Outcome: supervisor.Rotated}), &out); err != nil {
+	if err := printer.PrintObj(o.result(plan, supervisor.Rotated, nil), &out); err != nil {
 		return err
 	}
 	if o.printsOnlyCopy() && !bytes.Contains(out.Bytes(), []byte(plan.Token.Secret.Reveal())) {
-		return cmdutil.WithHint(errors.New("the output leaves out the new token"), "add .token to it, or add --new-token-output FILE")
+		return hint.New("the output leaves out the new token", "add .token to it, or add --new-token-output FILE")
 	}
 	return nil
 }
@@ -83,39 +84,39 @@ func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer print
 			return err
 		}
 	}
-	r := plan.Rotate(ctx)
-	if r.Outcome != supervisor.NotRotated {
-		err = o.handOver(ctx, plan, r, printer)
+	outcome, reason := plan.Rotate(ctx)
+	if outcome != supervisor.NotRotated {
+		err = o.handOver(ctx, plan, o.result(plan, outcome, reason), printer)
 	} else if o.OutputFile != "" {
 		err = os.Remove(o.OutputFile)
 	}
-	if err := plan.Finish(ctx, r.Outcome); err != nil {
+	if err := plan.Finish(ctx, outcome); err != nil {
 		o.Warnf("%v", err)
 	}
-	switch r.Outcome {
+	switch outcome {
 	case supervisor.Rotated:
 		o.Notef(nextSteps, plan.Server)
 		return err
 	case supervisor.NotRotated:
-		return errors.Join(r.Err, errors.New("the server token was not rotated"), err)
+		return errors.Join(reason, errors.New("the server token was not rotated"), err)
 	}
 	unknown := errors.New("it is not known whether the server token was rotated")
-	return errors.Join(err, r.Err, cmdutil.WithHint(unknown, "keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
+	return errors.Join(err, reason, hint.Wrap(unknown, "keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
 }
 
 // handOver prints the result. A token that nobody else has is saved to a file if
 // it cannot be printed.
-func (o *Options) handOver(ctx context.Context, plan *rotation.Plan, r supervisor.Rotation, printer printers.ResourcePrinter) error {
-	err := o.Streams.Print(ctx, printer, o.result(plan, r))
+func (o *Options) handOver(ctx context.Context, plan *rotation.Plan, result *v1alpha1.TokenRotation, printer printers.ResourcePrinter) error {
+	err := o.Streams.Print(ctx, printer, result)
 	if err == nil || !o.printsOnlyCopy() {
 		return err
 	}
 	err = fmt.Errorf("the result could not be written out: %v", err) //nolint:errorlint // a broken pipe is an error here
 	name := fmt.Sprintf("k3s-new-server-token-%d", time.Now().Unix())
 	if save(plan, name) != nil {
-		return cmdutil.WithHint(err, "the new token is in server/token of the data directory on %s", plan.Server)
+		return hint.Wrap(err, "the new token is in server/token of the data directory on %s", plan.Server)
 	}
-	return cmdutil.WithHint(err, "the new token was saved to %s", name)
+	return hint.Wrap(err, "the new token was saved to %s", name)
 }
 
 // save writes the new token to a new file.
@@ -129,11 +130,10 @@ func save(plan *rotation.Plan, name string) error {
 }
 
 // result returns what is printed. A token that is in a file is not.
-func (o *Options) result(plan *rotation.Plan, r supervisor.Rotation) *v1alpha1.TokenRotation {
+func (o *Options) result(plan *rotation.Plan, outcome supervisor.Outcome, reason error) *v1alpha1.TokenRotation {
 	result := &v1alpha1.TokenRotation{
 		Server:  plan.Server.String(),
-		Outcome: string(r.Outcome),
-		ErrorID: r.ErrorID,
+		Outcome: string(outcome),
 		CAHash:  plan.Token.CAHash,
 	}
 	for _, url := range o.Rotation.Servers {
@@ -142,8 +142,8 @@ func (o *Options) result(plan *rotation.Plan, r supervisor.Rotation) *v1alpha1.T
 	if o.OutputFile == "" {
 		result.Token = plan.Token.Reveal()
 	}
-	if r.Err != nil {
-		result.Reason = r.Err.Error()
+	if reason != nil {
+		result.Reason = reason.Error()
 	}
 	return result
 }

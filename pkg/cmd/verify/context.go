@@ -1,68 +1,93 @@
 package verify
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// contextCluster explains the answers of servers by what the context's cluster knows.
-type contextCluster struct {
-	ca      func(context.Context) (cluster.CA, error)
-	stored  func(context.Context, token.Token) (*bootstrap.Token, error)
-	records *rotation.Records // nil if there is no cluster
+// isContexts tells whether a CA hash is that of the context's cluster.
+func (o *Options) isContexts(ctx context.Context, caHash string) bool {
+	return caHash != "" && caHash == o.servers.ContextCA(ctx).Hash
 }
 
-func newContextCluster(servers *target.Servers) contextCluster {
-	c := contextCluster{ca: servers.ContextCA}
-	if servers.Cluster == nil {
-		return c
+// stored returns the bootstrap token as the context's cluster has it.
+func (o *Options) stored(ctx context.Context) (*bootstrap.Token, error) {
+	ref, err := bootstrap.ParseRef(o.token.ID)
+	if err != nil {
+		return nil, err
 	}
-	store := bootstrap.NewStore(servers.Cluster.Client.Secrets(bootstrap.Namespace))
-	c.stored = func(ctx context.Context, t token.Token) (*bootstrap.Token, error) {
-		ref, err := bootstrap.ParseRef(t.Reveal())
-		if err != nil {
-			return nil, err
+	return bootstrap.NewStore(o.servers.Cluster.Client.Secrets(bootstrap.Namespace)).Get(ctx, ref)
+}
+
+// isValid tells whether the cluster with that CA is the context's, and has the token as
+// a valid one.
+func (o *Options) isValid(ctx context.Context, caHash string) bool {
+	if o.token.ID == "" || !o.isContexts(ctx, caHash) {
+		return false
+	}
+	stored, err := o.stored(ctx)
+	if err != nil || stored.Secret != o.token.Secret {
+		return false
+	}
+	status, _ := stored.Status(time.Now())
+	return status == bootstrap.Active
+}
+
+// lookUp adds what the cluster knows of a bootstrap token that is its own.
+func (o *Options) lookUp(ctx context.Context, v *v1alpha1.Verification) {
+	if !o.isContexts(ctx, cmp.Or(v.CAHash, o.token.CAHash)) {
+		return
+	}
+	stored, err := o.stored(ctx)
+	if err == nil && (stored.Secret == o.token.Secret || stored.Problem != "") {
+		shown := v1alpha1.NewBootstrapToken(stored, time.Now())
+		v.BootstrapToken = &shown
+	}
+	for i := range v.Roles {
+		if r := &v.Roles[i]; r.Verdict == string(supervisor.Refused) {
+			explainRefusal(r, v.BootstrapToken, err)
 		}
-		return store.Get(ctx, ref)
 	}
-	c.records = rotation.NewRecords(servers.Cluster.Client.ConfigMaps(bootstrap.Namespace))
-	return c
 }
 
-// explainMismatch says which of token and server is the context's, if one is.
-func (c contextCluster) explainMismatch(ctx context.Context, err error) string {
-	var mismatch *supervisor.HashMismatchError
-	if !errors.As(err, &mismatch) {
-		return ""
+// explainRefusal says why a server refuses a bootstrap token, which is nil if the
+// cluster has another secret for its id.
+func explainRefusal(r *v1alpha1.VerificationRole, t *v1alpha1.BootstrapToken, err error) {
+	switch {
+	case apierrors.IsNotFound(err):
+		r.Hint = "the cluster has no token with this id: it has expired, was deleted, or is another cluster's"
+	case err != nil:
+		r.Hint = fmt.Sprintf("the cluster does not tell why: %v", err)
+	case t == nil:
+		r.Hint = "the cluster has a token with this id and another secret: it is mistyped, or another cluster's"
+	case t.Status != string(bootstrap.Active):
+		r.Hint = strings.TrimSuffix("create a new token, since this one is "+strings.ToLower(t.Status)+": "+t.Problem, ": ")
+	default:
+		r.Hint = "the cluster has the token, and it is valid: try again in a moment"
 	}
-	ca, _ := c.ca(ctx)
-	switch ca.Hash {
-	case mismatch.Server:
-		return "the server is the context's, so the token is another cluster's, or older than the CA"
-	case mismatch.Token:
-		return "the token is the context's, and the server is not"
-	}
-	return ""
 }
 
 // settleRotation removes the record of a rotation, if there is one, once every server
 // accepts the new token and refuses the old one.
-func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verification, c contextCluster) {
+func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verification) {
 	t := o.token.Type()
-	if c.records == nil || t == token.Bootstrap || t == token.Agent {
+	if o.servers.Cluster == nil || t == token.Bootstrap || t == token.Agent {
 		return
 	}
-	record, err := c.records.Get(ctx)
+	records := rotation.NewRecords(o.servers.Cluster.Client.ConfigMaps(bootstrap.Namespace))
+	record, err := records.Get(ctx)
 	switch {
 	case err != nil || record == nil:
 	case o.oldToken == nil:
@@ -70,8 +95,8 @@ func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verificat
 	case slices.ContainsFunc(items, notRotated):
 		o.Warnf("%s is not finished: restart each server that does not accept the new token alone", record)
 	default:
-		if err = c.records.Remove(ctx, record); err == nil {
-			o.Notef("%s is finished; its record was removed (ConfigMap %s)", fmt.Sprint(record), rotation.RecordName)
+		if err = records.Remove(ctx, record); err == nil {
+			o.Notef("%s is finished; its record was removed (ConfigMap %s)", record, rotation.RecordName)
 		}
 	}
 	if err != nil {
@@ -82,5 +107,8 @@ func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verificat
 // notRotated tells whether a server does not accept the new server token, or may
 // accept the old one.
 func notRotated(v v1alpha1.Verification) bool {
-	return !v.JoinsServers || v.OldToken != string(supervisor.Refused)
+	accepts := slices.ContainsFunc(v.Roles, func(r v1alpha1.VerificationRole) bool {
+		return r.Role == string(supervisor.Server) && r.Verdict == string(supervisor.Accepted)
+	})
+	return !accepts || v.OldToken != string(supervisor.Refused)
 }

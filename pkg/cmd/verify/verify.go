@@ -7,25 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
-
-// Servers is what verify needs of target.Servers.
-type Servers interface {
-	URLs(ctx context.Context) ([]supervisor.URL, error)
-	Options(ctx context.Context, t token.Token) supervisor.Options
-	ContextCA(ctx context.Context) (cluster.CA, error)
-}
 
 // Options are those of verify.
 type Options struct {
@@ -33,11 +27,13 @@ type Options struct {
 	Print *cmdutil.PrintFlags
 	target.Flags
 
+	Role         supervisor.Role
 	OldTokenFile string
 
 	// Try is supervisor.Verify.
-	Try func(context.Context, supervisor.URL, token.Token, supervisor.Options) (supervisor.Report, error)
+	Try func(context.Context, supervisor.URL, token.Token, supervisor.Options) supervisor.Report
 
+	servers  *target.Servers
 	token    token.Token
 	oldToken *token.Token
 }
@@ -53,6 +49,11 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			Try a token on K3s servers as a joining node does, without joining. The credentials
 			go to no server that has not proved to be the token's.
 
+			Each role that the token is for is tried by itself. An agent checks the server's
+			certificate for 127.0.0.1, sends no server name (SNI), and uses no proxy. A joining
+			server checks it for the address that it dials. Bootstrap tokens and the agent token
+			join agents, the server token joins both.
+
 			After a rotation of the server token, --old-token-file shows which servers were
 			not restarted. Once all accept the new token alone, the record of the rotation is
 			removed.
@@ -67,48 +68,51 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 
 			# Print what the token is good for, for a script
 			kubectl k3s-token verify --token-file node-token -o jsonpath='{.joinsAgents} {.joinsServers}'`),
-		Args: cmdutil.AtMostOneToken,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
 				return err
 			}
-			if err := cmdutil.RefuseEmpty(cmd, "token", "token-file", "old-token-file"); err != nil {
+			if err := o.Complete(cmd.Context(), clients, args); err != nil {
 				return err
 			}
-			if err := o.Complete(cmd.Context(), args); err != nil {
-				return err
-			}
-			servers, err := o.Servers(clients)
-			if err != nil {
-				return err
-			}
-			return o.Run(cmd.Context(), servers, newContextCluster(servers), printer)
+			return o.Run(cmd.Context(), printer)
 		},
 	}
 	o.AddFlags(cmd, "the token to verify")
-	cmd.Flags().StringVar(&o.OldTokenFile, "old-token-file", "", "File with the server token from before a rotation, to see which servers still accept it.")
+	cmdutil.AddChoice(cmd, &o.Role, "role", `Role of the joining node, "agent" or "server". (default the roles that the token is for)`,
+		string(supervisor.Agent), string(supervisor.Server))
+	cmd.Flags().Var(cmdutil.NonEmpty(&o.OldTokenFile), "old-token-file", "File with the server token from before a rotation, to see which servers still accept it.")
 	o.Print.AddFlags(cmd)
 	return cmd
 }
 
-// Complete reads the tokens.
-func (o *Options) Complete(ctx context.Context, args []string) (err error) {
-	if o.token, err = o.Flags.ReadToken(ctx, o.Streams, args); err != nil || o.OldTokenFile == "" {
+// Complete reads the tokens and the addresses of the servers.
+func (o *Options) Complete(ctx context.Context, clients cmdutil.Clients, args []string) (err error) {
+	if o.token, err = o.ReadOneToken(ctx, args, o.Token, o.TokenFile); err != nil {
 		return err
 	}
+	if o.OldTokenFile != "" {
+		if err := o.readOldToken(ctx); err != nil {
+			return fmt.Errorf("--old-token-file: %w", err)
+		}
+	}
+	o.servers, err = o.Servers(clients)
+	return err
+}
+
+func (o *Options) readOldToken(ctx context.Context) error {
 	text, err := cmdutil.ReadTokenFile(ctx, o.OldTokenFile)
 	if err != nil {
-		return fmt.Errorf("--old-token-file: %w", err)
+		return err
 	}
 	old, err := token.Parse(text)
 	switch {
 	case err != nil:
-		return fmt.Errorf("--old-token-file: malformed token: %w", err)
+		return err
 	case old.Type() == token.Bootstrap:
-		return errors.New("--old-token-file: a bootstrap token, but only the server token is rotated")
-	case old.Secret == o.token.Secret:
-		return cmdutil.WithHint(errors.New("--old-token-file holds the token to verify"), "give the token from before the rotation")
+		return errors.New("a bootstrap token, but only the server token is rotated")
 	case old.CAHash == "":
 		old.CAHash = o.token.CAHash // one cluster has one CA
 	}
@@ -116,19 +120,27 @@ func (o *Options) Complete(ctx context.Context, args []string) (err error) {
 	return nil
 }
 
+// roles returns the roles in which the token is tried: those that it is for.
+func (o *Options) roles() []supervisor.Role {
+	switch kind := o.token.Type(); {
+	case o.Role != "":
+		return []supervisor.Role{o.Role}
+	case kind == token.Bootstrap || kind == token.Agent:
+		return []supervisor.Role{supervisor.Agent}
+	}
+	return []supervisor.Role{supervisor.Agent, supervisor.Server}
+}
+
 // Run tries the token on each server and prints what they answer.
-func (o *Options) Run(ctx context.Context, servers Servers, c contextCluster, printer printers.ResourcePrinter) error {
-	urls, err := servers.URLs(ctx)
+func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
+	urls, err := o.servers.URLs(ctx)
 	if err != nil {
 		return err
 	}
-	if reason, ok := token.LooksLikeBootstrap(o.token); ok {
-		o.Warnf("the token is taken as a password; as a bootstrap token it is malformed: %s", reason)
-	}
+	o.warn(urls)
 	list := &v1alpha1.VerificationList{Items: make([]v1alpha1.Verification, len(urls))}
-	options := servers.Options(ctx, o.token)
 	cmdutil.ForEach(ctx, len(urls), func(i int) error {
-		list.Items[i] = o.verify(ctx, urls[i], options, c)
+		list.Items[i] = o.verify(ctx, urls[i])
 		return nil
 	})
 	if ctx.Err() != nil {
@@ -139,7 +151,7 @@ func (o *Options) Run(ctx context.Context, servers Servers, c contextCluster, pr
 	}
 	err = o.Streams.Print(ctx, printer, list)
 	if o.AllServers {
-		o.settleRotation(ctx, list.Items, c)
+		o.settleRotation(ctx, list.Items)
 	}
 	bad := len(slices.DeleteFunc(slices.Clone(list.Items), isGood))
 	if bad > 0 {
@@ -148,22 +160,30 @@ func (o *Options) Run(ctx context.Context, servers Servers, c contextCluster, pr
 	return err
 }
 
+func (o *Options) warn(urls []supervisor.URL) {
+	if reason, ok := token.LooksLikeBootstrap(o.token); ok {
+		o.Warnf("the token is taken as a password; as a bootstrap token it is malformed: %s", reason)
+	}
+	for _, url := range urls {
+		if settings := o.servers.NotForNodes(url); len(settings) > 0 {
+			o.Warnf("nodes do not use the context's %s: they connect to %s directly", strings.Join(settings, " and "), url)
+			return
+		}
+	}
+}
+
 // isGood tells whether the server accepts the token, and none from before.
 func isGood(v v1alpha1.Verification) bool {
 	return v.Verdict == string(supervisor.Accepted) && v.OldToken != string(supervisor.Accepted)
 }
 
-// failure returns why the token is not good on a server.
+// failure returns an error if the token is not good on a server.
 func failure(v *v1alpha1.Verification) error {
 	switch {
 	case isGood(*v):
 		return nil
 	case v.Verdict == string(supervisor.Accepted):
-		return fmt.Errorf("%s still accepts the old token", v.Server)
-	case v.Verdict == notSent:
-		return fmt.Errorf("the token was not sent to %s: step %d failed", v.Server, len(v.Steps))
-	case v.Verdict == unknown:
-		return fmt.Errorf("whether %s accepts the token is not known", v.Server)
+		return hint.Wrap(fmt.Errorf("%s still accepts the old token", v.Server), "restart it with the new token")
 	}
-	return fmt.Errorf("%s does not accept the token", v.Server)
+	return fmt.Errorf("%s has not accepted the token", v.Server)
 }

@@ -1,8 +1,11 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,13 +16,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -32,67 +39,77 @@ const (
 	bootstrapID = "abcdef." + secret
 )
 
-var (
-	ours, others = strings.Repeat("0", 64), strings.Repeat("1", 64)
-	serverToken  = "K10" + ours + "::server:" + password
+const (
+	ours   = "d2ec0c9a903722dc12c1dc90129d792f8094e6f5a2a7e2ea0902fbee68442260" // of single.pem
+	others = "1111111111111111111111111111111111111111111111111111111111111111"
+
+	serverToken = "K10" + ours + "::server:" + password
 )
-
-// servers are the hosts of servers. The CA of the context is ours.
-type servers []string
-
-func (s servers) URLs(context.Context) (urls []supervisor.URL, _ error) {
-	for _, host := range s {
-		url, err := supervisor.ParseURL("https://" + host + ":6443")
-		if err != nil {
-			return nil, err
-		}
-		urls = append(urls, url)
-	}
-	return urls, nil
-}
-
-func (servers) Options(context.Context, token.Token) supervisor.Options { return supervisor.Options{} }
-func (servers) ContextCA(context.Context) (cluster.CA, error)           { return cluster.CA{Hash: ours}, nil }
 
 // try is a server that accepts the new or the old password, as its host says, and
 // the bootstrap token if that is "good". Others have another CA, or no answer.
-func try(ctx context.Context, url supervisor.URL, t token.Token, _ supervisor.Options) (supervisor.Report, error) {
-	report := supervisor.Report{CAHash: ours, Steps: []supervisor.Step{{Number: 3, Name: "compare", Status: supervisor.Passed}}}
-	verdict := supervisor.Answer{Verdict: supervisor.Refused}
+func try(ctx context.Context, url supervisor.URL, t token.Token, options supervisor.Options) supervisor.Report {
+	report := supervisor.Report{CAHash: ours, Verdict: supervisor.Accepted, Steps: []supervisor.Step{{Name: "a step", Status: supervisor.Passed}}}
+	fail := func(verdict supervisor.Verdict, err error) supervisor.Report {
+		report.Verdict, report.Err = verdict, err
+		report.Steps = append(report.Steps, supervisor.Step{Name: "the last", Status: supervisor.Failed})
+		return report
+	}
 	switch host := url.Host(); {
 	case host == "foreign":
-		report.CAHash, report.Steps[0].Status = "", supervisor.Failed
-		return report, &supervisor.HashMismatchError{Token: t.CAHash, Server: others}
-	case host == "ours":
 		report.CAHash = ""
-		return report, &supervisor.HashMismatchError{Token: t.CAHash, Server: ours}
+		return fail(supervisor.NotSent, hint.New("the token is for another CA", "check it"))
+	case host == "another":
+		report.CAHash = others
+	case host == "balancer" && options.Role == supervisor.Server:
+		return fail(supervisor.NotSent, hint.New("the certificate is not for balancer", "add --tls-san"))
+	case host == "public" && options.Role == supervisor.Server:
+		report.HostTrusts = true
+		return fail(supervisor.Unproved, errors.New("not signed by the trusted CA"))
 	case host == "lost":
-		return report, cmdutil.WithHint(errors.New("the connection is gone"), "try again")
-	case host == "good", host == "new" && t.Secret == password, host == "old" && t.Secret == oldPassword:
-		verdict.Verdict = supervisor.Accepted
+		return fail(supervisor.NoAnswer, hint.New("the connection is gone", "try again"))
+	case host == "proxied":
+		report.Err = hint.New("only a proxy reaches it", "go without")
+		return report
+	case host == "good", host == "balancer", host == "public", host == "new" && t.Secret == password, host == "old" && t.Secret == oldPassword:
+		report.Err = ctx.Err()
+		return report
 	}
-	report.Finding = supervisor.Finding{Agents: verdict, Servers: verdict}
-	if verdict.Verdict == supervisor.Accepted {
-		return report, ctx.Err()
-	}
-	return report, &supervisor.NotAcceptedError{Finding: report.Finding, Type: t.Type()}
+	return fail(supervisor.Refused, hint.New("the server does not accept the token: refused", "check the token"))
 }
 
-// run verifies a token, and returns what is printed and what is reported.
-func run(ctx context.Context, t *testing.T, text string, hosts servers, change func(*Options, *contextCluster)) (stdout, stderr string) {
+// newCluster returns the context's cluster, whose CA is ours.
+func newCluster(t *testing.T, objects ...runtime.Object) (*cluster.Cluster, *fake.Clientset) {
+	t.Helper()
+	ca, err := os.ReadFile("../../token/testdata/single.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientset(append(objects, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"}, Data: map[string]string{"ca.crt": string(ca)},
+	})...)
+	config := &rest.Config{Host: "https://good:6443", Proxy: http.ProxyURL(&url.URL{Host: "proxy"})}
+	return &cluster.Cluster{Config: config, Client: api.CoreV1()}, api
+}
+
+// run verifies a token on hosts, and returns what is printed and what is reported.
+func run(ctx context.Context, t *testing.T, text, hosts string, c *cluster.Cluster, change func(*Options)) (stdout, stderr string) {
 	t.Helper()
 	streams, _, out, errOut := genericiooptions.NewTestIOStreams()
 	o := &Options{Streams: cmdutil.Streams{IOStreams: streams}, Print: cmdutil.NewPrintFlags().WithText(printText), Try: try}
-	c := contextCluster{ca: hosts.ContextCA}
+	for _, host := range strings.Fields(hosts) {
+		o.URLs = append(o.URLs, "https://"+host+":6443")
+	}
 	if change != nil {
-		change(o, &c)
+		change(o)
 	}
 	printer, err := o.Print.ToPrinter()
 	if err == nil {
-		err = o.Complete(ctx, []string{text})
+		err = o.Complete(ctx, cmdutil.NewClients(genericclioptions.NewConfigFlags(true), o.Streams), []string{text})
 	}
 	if err == nil {
-		err = o.Run(ctx, hosts, c, printer)
+		o.servers.Cluster = c
+		err = o.Run(ctx, printer)
 	}
 	if err != nil {
 		cmdutil.ReportError(errOut, err)
@@ -105,18 +122,16 @@ func run(ctx context.Context, t *testing.T, text string, hosts servers, change f
 
 // The server does not know a new token at once.
 func TestAValidTokenThatIsRefusedIsTriedAgain(t *testing.T) {
-	for tries, want := range map[int]string{3: "Verdict: accepted", 9: "Verdict: refused; the cluster has the token, and it is valid"} {
+	for tries, want := range map[int]string{3: "As an agent:  joins", 9: "hint: the cluster has the token, and it is valid"} {
 		synctest.Test(t, func(t *testing.T) {
+			c, _ := newCluster(t, newSecret(bootstrap.Token{}))
 			tried := 0
-			stdout, _ := run(t.Context(), t, bootstrapID, servers{"good"}, func(o *Options, c *contextCluster) {
-				o.Try = func(ctx context.Context, url supervisor.URL, got token.Token, options supervisor.Options) (supervisor.Report, error) {
+			stdout, _ := run(t.Context(), t, bootstrapID, "good", c, func(o *Options) {
+				o.Try = func(ctx context.Context, url supervisor.URL, got token.Token, options supervisor.Options) supervisor.Report {
 					if tried++; tried < tries {
-						url = supervisor.URL{} // which refuses
+						url = supervisor.URL{} // refuses
 					}
 					return try(ctx, url, got, options)
-				}
-				c.stored = func(context.Context, token.Token) (*bootstrap.Token, error) {
-					return &bootstrap.Token{SecretName: "bootstrap-token-abcdef", Usages: []string{"authentication"}}, nil
 				}
 			})
 			if !strings.Contains(stdout, want) || tried != min(tries, 5) {
@@ -126,67 +141,102 @@ func TestAValidTokenThatIsRefusedIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestTheVerdictOfAServer(t *testing.T) {
+func TestTheConclusionForEachRole(t *testing.T) {
 	t.Parallel()
+	c, _ := newCluster(t)
 	for host, want := range map[string][2]string{
-		"good":    {"Token:  server token\n\n3  compare                            ok       \n\nVerdict: accepted: servers and agents can join\n", ""},
-		"old":     {"\nVerdict: refused; use ", "error: https://old:6443 does not accept the token\n"},
-		"lost":    {"\nVerdict: unknown; try again\n", "error: whether https://lost:6443 accepts the token is not known\n"},
-		"foreign": {"\nVerdict: not sent; the token is the context's, and the server is not\n", "error: the token was not sent to https://foreign:6443: step 1 failed\n"},
+		"good": {"\n\nSTEP       AGENT  SERVER\n1  a step  ok     ok\n\nAs an agent:  joins\nAs a server:  joins\n",
+			"Warning: nodes do not use the context's proxy-url: they connect to https://good:6443 directly\n"},
+		"balancer": {"2  the last         failed\n\nAs an agent:  joins\nAs a server:  does not join: the certificate is not for balancer\n              hint: add --tls-san\n", ""},
+		"public":   {"As a server:  not sent, but a node sends it: not signed by the trusted CA\n", ""},
+		"proxied":  {"\nAs an agent:  does not join: only a proxy reaches it\n              hint: go without\n", ""},
+		"old":      {"\nAs a server:  does not join: the server does not accept the token: refused\n", "error: https://old:6443 has not accepted the token\n"},
+		"lost":     {"\nAs a server:  not known: the connection is gone\n              hint: try again\n", "error: https://lost:6443 has not accepted the token\n"},
 	} {
-		stdout, stderr := run(t.Context(), t, serverToken, servers{host}, nil)
+		stdout, stderr := run(t.Context(), t, serverToken, host, c, nil)
 		if !strings.Contains(stdout, want[0]) || stderr != want[1] {
 			t.Errorf("%s: got\n%s%s", host, stdout, stderr)
 		}
 	}
-	stdout, _ := run(t.Context(), t, strings.Replace(serverToken, ours, others, 1), servers{"ours"}, nil)
-	if !strings.Contains(stdout, "\nVerdict: not sent; the server is the context's, so the token is another cluster's") {
-		t.Errorf("got\n%s", stdout)
+}
+
+func TestTheRolesThatATokenIsFor(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		token, host string
+		role        supervisor.Role
+		want        string
+	}{
+		{serverToken, "good", "", "accepted true true agent server"},
+		{password, "good", "", "accepted true true agent server"},
+		{"K10" + ours + "::node:" + password, "good", "", "accepted true false agent"},
+		{bootstrapID, "good", "", "accepted true false agent"},
+		{bootstrapID, "good", supervisor.Server, "accepted false true server"},
+		{serverToken, "balancer", "", "accepted true false agent server"},
+		{serverToken, "balancer", supervisor.Server, "not sent false false server"},
+		{serverToken, "proxied", "", "accepted false false agent server"},
+	} {
+		stdout, stderr := run(t.Context(), t, test.token, test.host, nil, func(o *Options) {
+			o.Role = test.role
+			*o.Print.OutputFormat = "jsonpath={.verdict} {.joinsAgents} {.joinsServers} {.roles[*].role}"
+		})
+		if stdout != test.want {
+			t.Errorf("%s as %q: got %q, want %q\n%s", test.host, test.role, stdout, test.want, stderr)
+		}
 	}
-	stdout, _ = run(t.Context(), t, "ABCDEF."+secret, servers{"good"}, func(o *Options, _ *contextCluster) {
-		*o.Print.OutputFormat = "jsonpath={.kind} {.verdict} {.joinsAgents} {.token.type} {.token.hint}"
-	})
-	if !strings.HasPrefix(stdout, "Verification accepted true password taken as a password") {
-		t.Errorf("got %q", stdout)
-	}
+}
+
+func TestAnInterruptEndsTheCommand(t *testing.T) {
+	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
-	if stdout, stderr := run(ctx, t, serverToken, servers{"good"}, nil); stdout != "" || stderr != "error: interrupted\n" {
+	if stdout, stderr := run(ctx, t, serverToken, "good", nil, nil); stdout != "" || stderr != "error: interrupted\n" {
 		t.Errorf("got %q, %q", stdout, stderr)
 	}
 }
 
+// newSecret returns the Secret of the bootstrap token.
+func newSecret(t bootstrap.Token) *corev1.Secret {
+	t.ID, t.Secret = "abcdef", cmp.Or(t.Secret, secret)
+	if t.Usages == nil {
+		t.Usages = []string{"authentication"}
+	}
+	s := bootstrap.EncodeSecret(&t)
+	s.Namespace = "kube-system"
+	return s
+}
+
 func TestWhatTheClusterKnowsOfABootstrapToken(t *testing.T) {
 	t.Parallel()
-	missing := apierrors.NewNotFound(schema.GroupResource{}, "")
+	malformed := newSecret(bootstrap.Token{})
+	delete(malformed.Data, "token-secret")
+	unexpected := newSecret(bootstrap.Token{})
+	unexpected.Data["expiration"] = []byte("soon")
+	const problem = "secret/bootstrap-token-abcdef is malformed: "
 	for _, test := range []struct {
 		host   string
-		stored bootstrap.Token
+		stored *corev1.Secret
 		err    error
 		want   string
 	}{
-		{"good", bootstrap.Token{Description: "rack\x1b 7"}, nil, "\nDescription: rack\ufffd 7\nExpires:     <never>\nGroups:      <none>\nUsages:      authentication\n"},
-		{"good", bootstrap.Token{}, missing, "accepted: servers and agents can join\n"},
-		{"good", bootstrap.Token{}, errors.New("forbidden"), "accepted: servers and agents can join\n"},
-		{"old", bootstrap.Token{}, missing, "refused; the cluster has no token with this id"},
-		{"old", bootstrap.Token{}, bootstrap.ErrOtherSecret, "refused; the cluster has a token with this id and another secret"},
-		{"old", bootstrap.Token{}, errors.New("forbidden"), "refused; the cluster does not tell why: forbidden"},
-		{"old", bootstrap.Token{Expires: time.Now().Add(-time.Hour)}, nil, "refused; the token expired 60m ago"},
-		{"old", bootstrap.Token{Problem: "expiration is not in RFC 3339"}, nil, "refused; secret/bootstrap-token-abcdef is malformed: expiration"},
-		{"old", bootstrap.Token{Usages: []string{"signing"}}, nil, "refused; the token lacks the usage authentication"},
-		{"another cluster's", bootstrap.Token{}, nil, "refused; check that the token"},
+		{"good", newSecret(bootstrap.Token{Description: "rack\x1b 7"}), nil, "\nDescription:  rack\ufffd 7\nExpires:      <never>\nGroups:       <none>\nUsages:       authentication\n\nAs an agent:  joins\n"},
+		{"good", nil, nil, "As an agent:  joins\n"},
+		{"good", nil, errors.New("forbidden"), "As an agent:  joins\n"},
+		{"good", unexpected, nil, "Token:    bootstrap token abcdef, without a CA hash; " + problem},
+		{"old", malformed, nil, "hint: create a new token, since this one is invalid: "},
+		{"old", nil, nil, "hint: the cluster has no token with this id"},
+		{"old", newSecret(bootstrap.Token{Token: token.Token{Secret: "fedcba9876543210"}}), nil, "hint: the cluster has a token with this id and another secret"},
+		{"old", nil, errors.New("forbidden"), "hint: the cluster does not tell why: forbidden"},
+		{"old", newSecret(bootstrap.Token{Expires: time.Now().Add(-time.Hour)}), nil, "hint: create a new token, since this one is expired\n"},
+		{"old", newSecret(bootstrap.Token{Usages: []string{"signing"}}), nil, "hint: create a new token, since this one is unusable: no usage authentication"},
+		{"another", nil, nil, "hint: check the token"}, // cluster
 	} {
-		test.stored.SecretName, test.stored.Secret = "bootstrap-token-abcdef", secret
-		if test.stored.Usages == nil {
-			test.stored.Usages = []string{"authentication"}
+		c, api := newCluster(t)
+		if test.stored != nil {
+			_ = api.Tracker().Add(test.stored)
 		}
-		stdout, _ := run(t.Context(), t, bootstrapID, servers{strings.Fields(test.host)[0]}, func(_ *Options, c *contextCluster) {
-			c.stored = func(context.Context, token.Token) (*bootstrap.Token, error) { return &test.stored, test.err }
-			if test.host == "another cluster's" {
-				c.ca = func(context.Context) (cluster.CA, error) { return cluster.CA{Hash: others}, nil }
-			}
-		})
-		if !strings.Contains(stdout, test.want) {
+		api.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) { return test.err != nil, nil, test.err })
+		if stdout, _ := run(t.Context(), t, bootstrapID, test.host, c, nil); !strings.Contains(stdout, test.want) {
 			t.Errorf("lacks %q:\n%s", test.want, stdout)
 		}
 	}
@@ -195,31 +245,35 @@ func TestWhatTheClusterKnowsOfABootstrapToken(t *testing.T) {
 func TestARotationIsFinishedOnceAllServersAcceptTheNewTokenAlone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		hosts servers
-		old   string
-		rows  []string
-		says  string
+		hosts, old string
+		rows       []string
+		says       string
 	}{
-		"finished": {servers{"new", "new"}, oldPassword, []string{"https://new:6443   accepted   refused     matches   servers and agents can join\n"},
+		"finished": {"new", oldPassword, []string{"https://new:6443   accepted   refused     agents and servers can join\n"},
 			"is finished; its record was removed (ConfigMap k3s-token-rotation)\n"},
-		"unfinished": {servers{"foreign", "new", "old", "lost", "neither"}, oldPassword, []string{
-			"SERVER                 RESULT     OLD TOKEN   CA HASH   DETAIL\n", "https://old:6443       refused    accepted    matches   it still accepts the old token: restart it",
-			"https://foreign:6443   not sent   <none>      differs   the token is for CA", "https://lost:6443      unknown ", "https://neither:6443   refused    refused     matches   it accepts neither token",
+		"unfinished": {"foreign new old lost neither", oldPassword, []string{
+			"SERVER                 RESULT      OLD TOKEN   DETAIL\n", "https://old:6443       refused     accepted    the server does not accept the token: refused; check",
+			"https://foreign:6443   not sent    <none>      the token is for another CA; check it", "https://lost:6443      no answer", "https://neither:6443   refused     refused ",
 		}, "is not finished: restart each server that does not accept the new token alone\nerror: the token is not good on 4 of 5 servers\n"},
-		"unproved":  {servers{"new"}, "", []string{"https://new:6443   accepted   matches   servers"}, "is not known to be finished: add --old-token-file\n"},
-		"same":      {servers{"new"}, serverToken, nil, "error: --old-token-file holds the token to verify\nhint: give the token from before the rotation\n"},
-		"bootstrap": {servers{"new"}, bootstrapID, nil, "error: --old-token-file: a bootstrap token, but only the server token is rotated\n"},
+		"unproved":  {"new", "", []string{"https://new:6443   accepted   agents"}, "is not known to be finished: add --old-token-file\n"},
+		"bootstrap": {"new", bootstrapID, nil, "error: --old-token-file: a bootstrap token, but only the server token is rotated\n"},
 	} {
 		file := filepath.Join(t.TempDir(), "old")
 		if err := os.WriteFile(file, []byte(test.old), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		maps := fake.NewClientset(&corev1.ConfigMap{
+		c, api := newCluster(t, &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Name: rotation.RecordName, Namespace: "kube-system", UID: "uid", ResourceVersion: "1"},
 			Data:       map[string]string{"state": "rotated", "server": "https://new:6443", "started": "2025-01-01T00:00:00Z"},
-		}).CoreV1().ConfigMaps("kube-system")
-		stdout, stderr := run(t.Context(), t, serverToken, test.hosts, func(o *Options, c *contextCluster) {
-			if o.AllServers, c.records = true, rotation.NewRecords(maps); test.old != "" {
+		})
+		for _, host := range strings.Fields(test.hosts) {
+			_ = api.Tracker().Add(&corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: host, Labels: map[string]string{"node-role.kubernetes.io/control-plane": "true"}},
+				Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: host}}},
+			})
+		}
+		stdout, stderr := run(t.Context(), t, serverToken, "", c, func(o *Options) {
+			if o.AllServers = true; test.old != "" {
 				o.OldTokenFile = file
 			}
 		})
@@ -228,7 +282,8 @@ func TestARotationIsFinishedOnceAllServersAcceptTheNewTokenAlone(t *testing.T) {
 				t.Errorf("%s: lacks %q:\n%s", name, row, stdout)
 			}
 		}
-		if _, err := maps.Get(t.Context(), rotation.RecordName, metav1.GetOptions{}); apierrors.IsNotFound(err) != (name == "finished") || !strings.HasSuffix(stderr, test.says) {
+		_, err := c.Client.ConfigMaps("kube-system").Get(t.Context(), rotation.RecordName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) != (name == "finished") || !strings.HasSuffix(stderr, test.says) {
 			t.Errorf("%s: the record: %v, and\n%s", name, err, stderr)
 		}
 	}

@@ -34,7 +34,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1
 		Example: templates.Examples(`
 			# Print the plugin's version alone; no cluster is asked
 			kubectl k3s-token version --client`),
-		Args: cmdutil.NoArguments,
+		Args: cobra.ExactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			printer, err := o.Print.ToPrinter()
 			if err != nil {
@@ -62,7 +62,7 @@ func serverVersion(ctx context.Context, clients cmdutil.Clients) (*v1alpha1.Serv
 	if err != nil {
 		return nil, err
 	}
-	return &v1alpha1.ServerVersion{GitVersion: version.GitVersion, Distribution: string(version.Distribution())}, nil
+	return &v1alpha1.ServerVersion{GitVersion: string(version), Distribution: string(version.Distribution())}, nil
 }
 
 func printText(obj runtime.Object, w io.Writer) error {

@@ -1,29 +1,27 @@
 package target_test
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
-	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
-
-const (
-	secret = "0123456789abcdef"
-	secure = "K10000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f::abcdef." + secret
-)
-
-func streamsWith(stdin string) cmdutil.Streams {
-	return cmdutil.Streams{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(stdin), Out: io.Discard, ErrOut: io.Discard}}
-}
 
 func report(err error) string {
 	var out strings.Builder
@@ -33,64 +31,105 @@ func report(err error) string {
 	return out.String()
 }
 
-func TestTheTokenComesFromOneOfFourPlaces(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte(secure), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		flags            target.Flags
-		args             []string
-		stdin, env, says string
-	}{
-		"argument":       {args: []string{secure}, env: "hunter2"},
-		"standard input": {args: []string{"-"}, stdin: secure},
-		"flag":           {flags: target.Flags{Token: secure}, env: "hunter2"},
-		"file":           {flags: target.Flags{TokenFile: file}, env: "hunter2"},
-		"variable":       {env: secure + "\n"},
-		"nothing":        {says: "error: no token given\nhint: give a TOKEN"},
-		"two":            {flags: target.Flags{TokenFile: file}, args: []string{"-"}, says: "is given twice"},
-		"malformed":      {args: []string{"K10" + secret + "::hunter2"}, says: "error: malformed token: "},
+const (
+	one, two = "https://one.example.com:6443", "https://two.example.com:6443"
+	nobody   = "https://127.0.0.1:1"
+	broken   = "https://%"
+)
+
+// newServers returns the servers of a kubeconfig with a CA, and of flags. An API
+// without an address is none.
+func newServers(t *testing.T, api string, allServers bool, named ...string) (*target.Servers, error) {
+	t.Helper()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	config := genericclioptions.NewConfigFlags(true)
+	*config.APIServer, *config.CAFile, *config.TLSServerName = api, "../../token/testdata/single.pem", "k3s.example.com"
+	return (&target.Flags{URLs: named, AllServers: allServers}).Servers(cmdutil.NewClients(config, cmdutil.Streams{IOStreams: genericiooptions.NewTestIOStreamsDiscard()}))
+}
+
+func TestTheServersAreNamedOrTheContexts(t *testing.T) {
+	for _, test := range []struct{ named, api, want string }{
+		{one, nobody, "[" + one + "]"},
+		{"", nobody, "[" + nobody + "]"},
+		{"k3s", nobody, "error: --server: the server URL has no scheme\nhint: put https:// in front of it\n"},
+		{"", "", "error: there is no kubeconfig context\nhint: name the servers with --server\n"},
+		{one, broken, "[" + one + "]"},
+		{"", broken, "Unable to connect to the server: invalid URL"},
 	} {
-		t.Setenv("K3S_TOKEN", test.env)
-		got, err := test.flags.ReadToken(t.Context(), streamsWith(test.stdin), test.args)
-		if !strings.Contains(report(err), test.says) || (err == nil) != (got.Reveal() == secure) || (err == nil) != (test.says == "") || strings.Contains(report(err), "hunter2") {
-			t.Errorf("%s: got error %v", name, err)
+		servers, err := newServers(t, test.api, false, strings.Fields(test.named)...)
+		var urls []supervisor.URL
+		if err == nil {
+			urls, err = servers.URLs(t.Context())
+		}
+		if got := cmp.Or(report(err), fmt.Sprint(urls)); !strings.HasPrefix(got, test.want) {
+			t.Errorf("got %s, want %s", got, test.want)
 		}
 	}
 }
 
-// The CA of the context vouches for its servers if a token has no CA hash.
-func TestTheServersAreNamedOrTheContexts(t *testing.T) {
-	const one, two, nobody = "https://one.example.com:6443", "https://two.example.com:6443", "https://127.0.0.1:1"
-	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
-	for _, test := range []struct {
-		named          []string
-		env, api, want string
-	}{
-		{[]string{one, two, one + "/"}, "hunter2", "", "[" + one + " " + two + "]"},
-		{nil, one, nobody, "[" + one + "]"},
-		{nil, "", nobody, "[" + nobody + "]"},
-		{nil, "k3s", nobody, "error: K3S_URL: the server URL has no scheme\nhint: put https:// in front of it\n"},
-		{nil, "", "", "error: there is no kubeconfig context\nhint: name the servers with --server\n"},
+func TestAllServersAreThoseNamedAndThoseOfTheCluster(t *testing.T) {
+	servers, err := newServers(t, nobody, true, one, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.Cluster.Client = fake.NewClientset(newNode("127.0.0.1"), newNode("10.0.0.2")).CoreV1()
+	if urls, err := servers.URLs(t.Context()); fmt.Sprint(urls) != "["+one+" "+nobody+" https://10.0.0.2:1]" {
+		t.Errorf("got %v, %v", urls, err)
+	}
+}
+
+func newNode(address string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: address, Labels: map[string]string{"node-role.kubernetes.io/control-plane": "true"}},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}},
+	}
+}
+
+// TestTheContextsSettingsAreForItsServers has one that the context does not know.
+func TestTheContextsSettingsAreForItsServers(t *testing.T) {
+	servers, err := newServers(t, nobody, false, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.Cluster.Config.Proxy = http.ProxyURL(&url.URL{Host: "proxy"})
+	for server, want := range map[string]struct{ name, hint, unused string }{
+		nobody:                 {"k3s.example.com", "check proxy-url in the kubeconfig", "[tls-server-name proxy-url]"},
+		"https://127.0.0.1:99": {"k3s.example.com", "check proxy-url in the kubeconfig", "[tls-server-name proxy-url]"}, // its supervisor on RKE2
+		two:                    {"", "check proxy-url in the kubeconfig", "[proxy-url]"},                                // another server of the cluster
+		one:                    {"", "check HTTPS_PROXY, or add the server to NO_PROXY", "[]"},
 	} {
-		t.Setenv("K3S_URL", test.env)
-		config := genericclioptions.NewConfigFlags(true)
-		*config.APIServer, *config.CAFile = test.api, "../../token/testdata/single.pem"
-		servers, err := (&target.Flags{URLs: test.named}).Servers(cmdutil.NewClients(config, streamsWith("")))
-		got := report(err)
-		if err == nil {
-			without, with := servers.Options(t.Context(), token.Token{}), servers.Options(t.Context(), token.Token{CAHash: "hash"})
-			if vouched := strings.HasPrefix(without.ContextCAHash, "d2ec0c9a"); vouched != (test.api == nobody) || with.ContextCAHash != "" || with.CAHash != "hash" {
-				t.Errorf("got %+v", without)
-			}
-			urls, err := servers.URLs(t.Context())
-			if got = report(err); err == nil {
-				got = fmt.Sprint(urls)
-			}
+		u, err := supervisor.ParseURL(server)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got != test.want {
-			t.Errorf("got %s, want %s", got, test.want)
+		options := servers.Options(u, token.Token{CAHash: "hash"})
+		if unused := fmt.Sprint(servers.NotForNodes(u)); options.ServerName != want.name || options.ProxyHint != want.hint || unused != want.unused {
+			t.Errorf("%s: got %q, %q, %s", server, options.ServerName, options.ProxyHint, unused)
+		}
+	}
+}
+
+// The API does not answer here, so the CA is the kubeconfig's.
+func TestTheContextsCAVouchesForItsServers(t *testing.T) {
+	want, err := os.ReadFile("../../token/testdata/single.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for api, trusted := range map[string]bool{nobody: true, "": false} {
+		servers, err := newServers(t, api, false, one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := supervisor.ParseURL(one)
+		if got := servers.Options(u, token.Token{}).ContextCA(t.Context()); bytes.Equal(got, want) != trusted || !trusted && got != nil {
+			t.Errorf("%q: got %q", api, got)
+		}
+		if servers.Cluster == nil {
+			continue
+		}
+		servers.Cluster.Config.Insecure = true
+		if got := servers.Options(u, token.Token{}).ContextCA(t.Context()); got != nil {
+			t.Error("an unverified kubeconfig vouches")
 		}
 	}
 }

@@ -1,0 +1,110 @@
+// Package machine has the flags of create and join-command about a new machine, and
+// the facts of the cluster that its agent needs.
+package machine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/join"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
+)
+
+// Flags are the flags about the new machine and its server.
+type Flags struct {
+	CAFile string
+	URL    string
+
+	// Params are the values of the flags. Gather adds those of the cluster.
+	Params join.Params
+	// CA is that of the cluster.
+	CA cluster.CA
+}
+
+// AddFlags adds the flags.
+func (f *Flags) AddFlags(cmd *cobra.Command) {
+	flags, p := cmd.Flags(), &f.Params
+	flags.Var(cmdutil.NonEmpty(&f.CAFile), "ca-file", "File with the server's CA certificates (server/tls/server-ca.crt in its data directory), instead of asking the cluster.")
+	flags.Var(cmdutil.NonEmpty(&f.URL), "url", "Address that the new node dials, such as https://k3s.example.com:6443. (default K3S_URL, or the kubeconfig's server)")
+	flags.Var(cmdutil.NonEmpty(&p.NodeName), "node-name", "Name of the new node. (default the machine's host name)")
+	flags.StringSliceVar(&p.NodeLabels, "node-label", nil, "Label of the new node, such as rack=7; may be repeated.")
+	flags.StringSliceVar(&p.NodeTaints, "node-taint", nil, "Taint of the new node, such as gpu=true:NoSchedule; may be repeated.")
+	flags.Var(cmdutil.NonEmpty(&p.InstallURL), "install-url", "Address of the install script. (default https://get.k3s.io, or https://get.rke2.io)")
+	flags.Var(cmdutil.NonEmpty(&p.InstallMirror), "install-mirror", "Mirror that the install script downloads from: cn, for China.")
+	cmdutil.CompleteValues(cmd, "install-mirror", "cn")
+}
+
+// Validate refuses flags that the format or an agent does not take. Without a format
+// there is no place for those about the machine.
+func (f *Flags) Validate(cmd *cobra.Command, format join.Format) error {
+	if format != "" {
+		return f.Params.Validate(format)
+	}
+	for _, name := range []string{"node-name", "node-label", "node-taint", "install-url", "install-mirror"} {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s needs --print-join-command", name)
+		}
+	}
+	return nil
+}
+
+// Complete reads the address that the new node dials, if it is given.
+func (f *Flags) Complete() error {
+	var given []string
+	if f.URL != "" {
+		given = []string{f.URL}
+	}
+	urls, err := cmdutil.GivenURLs("--url", given)
+	if len(urls) > 0 {
+		f.Params.URL = urls[0]
+	}
+	return err
+}
+
+// Cluster is what can be asked of the cluster.
+type Cluster interface {
+	CA(ctx context.Context) (cluster.CA, error)
+	Version(ctx context.Context) (cluster.Version, error)
+	JoinURL(given supervisor.URL, d supervisor.Distribution) (url supervisor.URL, warning string, err error)
+}
+
+// Need is what a command needs to know of the cluster besides its version.
+type Need struct{ CA, URL bool }
+
+// Gather asks the cluster, and warns of answers that may be wrong for a new node.
+func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, need Need) error {
+	version, err := c.Version(ctx)
+	if err != nil {
+		return err
+	}
+	p := &f.Params
+	if p.Version, p.Distribution = string(version), version.Distribution(); p.Distribution == supervisor.Other {
+		streams.Warnf("the server is neither K3s nor RKE2; nodes cannot join with this token")
+	}
+	switch {
+	case f.CAFile != "":
+		if f.CA, err = cluster.ReadCAFile(f.CAFile); err != nil {
+			return fmt.Errorf("--ca-file: %w", err)
+		}
+	case need.CA:
+		if f.CA, err = c.CA(ctx); err != nil {
+			return err
+		}
+	}
+	if f.CA.Note != "" {
+		streams.Warnf("%s", f.CA.Note)
+	}
+	url, warning, err := c.JoinURL(p.URL, p.Distribution)
+	p.URL = url
+	switch {
+	case !need.URL:
+		return nil
+	case warning != "":
+		streams.Warnf("%s", warning)
+	}
+	return err
+}

@@ -1,0 +1,103 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	certutil "k8s.io/client-go/util/cert"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
+)
+
+// compare decides whether to trust the server by its CA hash.
+func (s *Session) compare(ctx context.Context) error {
+	if s.opts.CAHash == s.caHash {
+		return nil
+	}
+	trusted, _ := token.CAHash(s.contextCA(ctx), time.Now()) // "" if it is not known
+	switch {
+	case s.opts.CAHash != "":
+		return errMismatch(s.opts.CAHash, s.caHash, trusted)
+	case s.caHash == trusted:
+		s.opts.CAHash = trusted
+		return nil
+	case s.opts.TrustUnknownServer:
+		return errSkipped
+	}
+	return errUnverified
+}
+
+func (s *Session) contextCA(ctx context.Context) []byte {
+	if s.opts.ContextCA == nil {
+		return nil
+	}
+	return s.opts.ContextCA(ctx)
+}
+
+// trustedCAs returns the CAs that may have signed the server's certificate. K3s trusts
+// the whole bundle. Here it has to be the one of the context's cluster, byte for byte:
+// the hash of several certificates does not vouch for all, and somebody may have
+// appended a CA.
+func (s *Session) trustedCAs(ctx context.Context) (*x509.CertPool, error) {
+	all, vouched := s.allCAs(), s.vouchedCAs()
+	switch {
+	case s.isFrom(vouched) || !s.isFrom(all):
+		return vouched, nil
+	case s.opts.CAHash == "" || bytes.Equal(s.contextCA(ctx), s.bundle):
+		return all, nil
+	}
+	return nil, errNotVouched
+}
+
+func (s *Session) allCAs() *x509.CertPool {
+	all := x509.NewCertPool()
+	all.AppendCertsFromPEM(s.bundle)
+	return all
+}
+
+// vouchedCAs returns the certificates of the bundle that its CA hash vouches for. The hash
+// of several certificates is that of the root of the first, so these are the ones whose
+// chain leads to this root. Otherwise the hash is that of the literal bytes.
+func (s *Session) vouchedCAs() *x509.CertPool {
+	certs, _ := certutil.ParseCertsPEM(s.bundle) // CAHash has parsed them
+	all, vouched := s.allCAs(), x509.NewCertPool()
+	root := slices.IndexFunc(certs, func(cert *x509.Certificate) bool {
+		return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) == s.caHash
+	})
+	if root < 0 {
+		return all
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certs[root])
+	for _, cert := range certs {
+		opts := x509.VerifyOptions{Roots: roots, Intermediates: all, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+		if _, err := cert.Verify(opts); err == nil {
+			vouched.AddCert(cert)
+		}
+	}
+	return vouched
+}
+
+// isFrom reports whether the server's certificate is valid and signed by one of the CAs,
+// or of this machine's if cas is nil.
+func (s *Session) isFrom(cas *x509.CertPool) bool {
+	opts := x509.VerifyOptions{Roots: cas, DNSName: s.serverName(), Intermediates: x509.NewCertPool()}
+	for _, cert := range s.certificates[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	_, err := s.certificates[0].Verify(opts)
+	return err == nil
+}
+
+// nodeTrusts reports whether a node sends its token to the server in spite of the error,
+// by K3s's rules (validateCAHash in pkg/clientaccess/token.go).
+func (s *Session) nodeTrusts(err error) bool {
+	withoutHash := errors.Is(err, errUnverified) && s.isFrom(s.allCAs())
+	return s.report.HostTrusts || withoutHash || errors.Is(err, errNotVouched)
+}
