@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authenticationv1client "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -203,38 +203,25 @@ func authenticates(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	config := rest.AnonymousClientConfig(admin)
 	config.BearerToken = readBootstrapToken(ts, args[0])
-	client, err := corev1client.NewForConfig(config)
+	client, err := authenticationv1client.NewForConfig(config)
 	ts.Check(err)
 	eventually(ts, func() error {
-		answer, err := client.RESTClient().Post().AbsPath("/apis/authentication.k8s.io/v1/selfsubjectreviews").
-			SetHeader("Content-Type", "application/json").
-			Body([]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`)).DoRaw(context.Background())
+		review, err := client.SelfSubjectReviews().Create(context.Background(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 		switch {
 		case neg && apierrors.IsUnauthorized(err):
 			return nil
-		case neg:
-			return fmt.Errorf("the API takes the token: %w", err)
-		case err != nil:
-			return err
+		case neg || err != nil:
+			return fmt.Errorf("the API takes the token: %v: %w", err == nil, err)
 		}
-		return checkUser(answer, args[2], args[4:])
+		user := review.Status.UserInfo
+		groups := slices.DeleteFunc(user.Groups, func(group string) bool { // those of every bootstrap token
+			return group == "system:authenticated" || group == "system:bootstrappers"
+		})
+		if user.Username != args[2] || !slices.Equal(groups, args[4:]) {
+			return fmt.Errorf("the token authenticates as %s in %v", user.Username, groups)
+		}
+		return nil
 	})
-}
-
-// checkUser compares who the API says that we are with who we should be. Groups
-// that every bootstrap token has need not be named.
-func checkUser(answer []byte, user string, groups []string) error {
-	var review authenticationv1.SelfSubjectReview
-	if err := json.Unmarshal(answer, &review); err != nil {
-		return err
-	}
-	info := review.Status.UserInfo
-	want := slices.Sorted(slices.Values(append([]string{"system:authenticated", "system:bootstrappers"}, groups...)))
-	slices.Sort(info.Groups)
-	if info.Username != user || !slices.Equal(info.Groups, want) {
-		return fmt.Errorf("the token authenticates as %s in %v, want %s in %v", info.Username, info.Groups, user, want)
-	}
-	return nil
 }
 
 func k3sValidates(ts *testscript.TestScript, neg bool, args []string) {

@@ -2,15 +2,15 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +19,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -32,11 +33,21 @@ var clusterScoped = []string{"ClusterRole", "ClusterRoleBinding", "Namespace", "
 func apply(ts *testscript.TestScript, _ bool, args []string) {
 	usage(ts, args, 1, 1, "apply FILE")
 	client := scriptServer(ts).Core.RESTClient()
-	for _, document := range documentsOf(ts.ReadFile(args[0])) {
-		path, err := objectPath(document)
+	for decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(ts.ReadFile(args[0])), 4096); ; {
+		var object unstructured.Unstructured
+		err := decoder.Decode(&object.Object)
+		if errors.Is(err, io.EOF) {
+			return
+		}
 		ts.Check(err)
+		if len(object.Object) == 0 { // nothing but comments
+			continue
+		}
+		body, err := object.MarshalJSON()
+		ts.Check(err)
+		path := objectPath(&object)
 		ts.Check(client.Verb(http.MethodPatch).AbsPath(path).Param("fieldManager", "e2e").Param("force", "true").
-			SetHeader("Content-Type", "application/apply-patch+yaml").Body([]byte(document)).Do(context.Background()).Error())
+			SetHeader("Content-Type", "application/apply-patch+yaml").Body(body).Do(context.Background()).Error())
 		ts.Defer(func() {
 			if err := client.Delete().AbsPath(path).Do(context.Background()).Error(); err != nil && !apierrors.IsNotFound(err) {
 				ts.Logf("clean up: %v", err)
@@ -45,39 +56,17 @@ func apply(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// documentsOf are the YAML documents of a file, as JSON.
-func documentsOf(content string) []json.RawMessage {
-	var documents []json.RawMessage
-	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(content), 4096)
-	for {
-		var document json.RawMessage
-		if decoder.Decode(&document) != nil {
-			return documents
-		}
-		if len(document) > 0 && string(document) != "null" { // nothing but comments
-			documents = append(documents, document)
-		}
-	}
-}
-
 // objectPath is the API's path of an object; kube-system is its namespace if
 // the object names none.
-func objectPath(document []byte) (string, error) {
-	var object metav1.PartialObjectMetadata
-	if err := json.Unmarshal(document, &object); err != nil || object.APIVersion == "" || object.Name == "" {
-		return "", fmt.Errorf("the object lacks apiVersion or metadata.name: %w", err)
+func objectPath(object *unstructured.Unstructured) string {
+	path := "/apis/" + object.GetAPIVersion()
+	if !strings.Contains(object.GetAPIVersion(), "/") {
+		path = "/api/" + object.GetAPIVersion()
 	}
-	path := "/apis/" + object.APIVersion
-	if !strings.Contains(object.APIVersion, "/") {
-		path = "/api/" + object.APIVersion
+	if !slices.Contains(clusterScoped, object.GetKind()) {
+		path += "/namespaces/" + cmp.Or(object.GetNamespace(), metav1.NamespaceSystem)
 	}
-	if !slices.Contains(clusterScoped, object.Kind) {
-		if object.Namespace == "" {
-			object.Namespace = metav1.NamespaceSystem
-		}
-		path += "/namespaces/" + object.Namespace
-	}
-	return path + "/" + strings.ToLower(object.Kind) + "s/" + object.Name, nil
+	return path + "/" + strings.ToLower(object.GetKind()) + "s/" + object.GetName()
 }
 
 func api(ts *testscript.TestScript, neg bool, args []string) {
@@ -188,7 +177,7 @@ func silence(ts *testscript.TestScript, _ bool, args []string) {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(listener.Close()) })
-	ts.Setenv("SILENT_URL", (&url.URL{Scheme: "https", Host: listener.Addr().String()}).String())
+	ts.Setenv("SILENT_URL", "https://"+listener.Addr().String())
 }
 
 func restart(ts *testscript.TestScript, _ bool, args []string) {

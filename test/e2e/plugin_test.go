@@ -3,10 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +28,6 @@ const patience = 2 * time.Minute
 type result struct {
 	stdout, stderr string
 	exitCode       int
-	took           time.Duration
 }
 
 // run is a run of the plugin in a folder of its own.
@@ -34,7 +35,6 @@ type run struct {
 	*exec.Cmd
 	t              *testing.T
 	stdout, stderr bytes.Buffer
-	began          time.Time
 }
 
 // newRun prepares a run. Nothing of the caller's environment is left.
@@ -51,7 +51,6 @@ func newRun(t *testing.T, kubeconfig string, args ...string) *run {
 
 func (r *run) begin() *run {
 	r.t.Helper()
-	r.began = time.Now()
 	if err := r.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -65,7 +64,7 @@ func (r *run) end() result {
 	if status, ok := r.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		code = 128 + int(status.Signal()) // as a shell has it
 	}
-	return result{r.stdout.String(), r.stderr.String(), code, time.Since(r.began)}
+	return result{r.stdout.String(), r.stderr.String(), code}
 }
 
 // signal sends a signal to a run that may have ended.
@@ -86,6 +85,20 @@ func mustRun(t *testing.T, server *k3stest.Server, args ...string) string {
 		t.Fatalf("%s: exit code %d: %s", args[0], got.exitCode, redact(got.stderr))
 	}
 	return got.stdout
+}
+
+var secretPatterns = []*regexp.Regexp{
+	regexp.MustCompile(`\b([a-z0-9]{6}\.)[a-z0-9]{16}\b`),
+	regexp.MustCompile(`(::(?:server|node):)[^\s"']+`),
+}
+
+// redact takes secrets out of a test's own words.
+func redact(values ...any) string {
+	text := fmt.Sprint(values...)
+	for _, pattern := range secretPatterns {
+		text = pattern.ReplaceAllString(text, "${1}<secret>")
+	}
+	return text
 }
 
 // createTokens gives the cluster n tokens and no others, and returns their ids.
@@ -120,32 +133,18 @@ func awaitTrue(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// kubeconfigFor writes a kubeconfig with changes to the server's.
-func kubeconfigFor(t *testing.T, server *k3stest.Server, change func(*clientcmdapi.Cluster, *clientcmdapi.AuthInfo)) string {
+// kubeconfigAt writes a kubeconfig for another address of the server, which is
+// trusted by the CA.
+func kubeconfigAt(t *testing.T, server *k3stest.Server, address string, ca []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	err := writeKubeconfig(server, file, func(_ *clientcmdapi.Config, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) {
-		change(cluster, user)
+	err := writeKubeconfig(server, file, func(_ *clientcmdapi.Config, cluster *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
+		cluster.Server, cluster.CertificateAuthorityData = address, ca
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// kubeconfigAt writes a kubeconfig for another address of the server, which is
-// trusted by the CA.
-func kubeconfigAt(t *testing.T, server *k3stest.Server, address string, ca []byte) string {
-	t.Helper()
-	return kubeconfigFor(t, server, func(cluster *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
-		cluster.Server, cluster.CertificateAuthorityData = address, ca
-	})
-}
-
-// kubeconfigAs writes a kubeconfig with another login.
-func kubeconfigAs(t *testing.T, server *k3stest.Server, login clientcmdapi.AuthInfo) string {
-	t.Helper()
-	return kubeconfigFor(t, server, func(_ *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) { *user = login })
 }
 
 func writeFile(t *testing.T, dir, name, content string) string {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log"
@@ -15,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -131,33 +128,4 @@ func startFront(t *testing.T, address string, target func(n int64) string, passe
 		running.Wait()
 	})
 	return f
-}
-
-// toxic is a fault of toxiproxy: https://github.com/Shopify/toxiproxy#toxics.
-type toxic struct {
-	Type       string         `json:"type"`
-	Stream     string         `json:"stream"` // "upstream", to the server, or "downstream"
-	Attributes map[string]any `json:"attributes"`
-}
-
-// startToxic starts a TCP proxy in front of the server with faults from its
-// first connection on, and returns its URL.
-func startToxic(t *testing.T, server *k3stest.Server, toxics ...toxic) string {
-	t.Helper()
-	upstream := strings.TrimPrefix(server.URL, "https://")
-	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "e2e", "127.0.0.1:0", upstream)
-	for _, fault := range toxics {
-		description, err := json.Marshal(fault)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(string(description))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Stop)
-	return "https://" + proxy.Listen
 }

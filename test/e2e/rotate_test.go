@@ -184,7 +184,7 @@ func TestRotateNeverLosesTheNewToken(t *testing.T) {
 // whole rotation, with everything that somebody may do wrong on the way.
 func TestRotateAClusterOfTwoServers(t *testing.T) {
 	t.Parallel()
-	network, err := k3stest.NewNetwork()
+	network, err := k3stest.NewNetwork(2)
 	if err != nil {
 		missing(t, "%v", err)
 	}
@@ -195,7 +195,7 @@ func TestRotateAClusterOfTwoServers(t *testing.T) {
 	})
 	// Servers of a cluster share one certificate, which gets the name of one that
 	// joins only after a while: both have all names from the start.
-	names := []string{"--tls-san", network.Machine(), "--tls-san", network.Host(1).Address, "--tls-san", network.Host(2).Address}
+	names := []string{"--tls-san", network.Here().Address, "--tls-san", network.Host(1).Address, "--tls-san", network.Host(2).Address}
 	s1 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(1), Args: append([]string{"--cluster-init"}, names...)})
 	s2 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(2), Join: s1.SupervisorURL, Args: names})
 	addNode(t, s1, "s1", network.Host(1).Address)
@@ -211,7 +211,7 @@ func TestRotateAClusterOfTwoServers(t *testing.T) {
 	verify := []string{"verify", "--all-servers", "--token-file", second, "--old-token-file", first}
 
 	// A load balancer is none of the servers.
-	balancer := startFront(t, network.Machine(), func(n int64) string { return []string{s1.URL, s2.URL}[n%2] }, func() bool { return true })
+	balancer := startFront(t, network.Here().Address, func(n int64) string { return []string{s1.URL, s2.URL}[n%2] }, func() bool { return true })
 	o.run(1, rotate(first, second, "--server", balancer.url), "none of the cluster's 2 servers")
 	o.run(0, rotate(first, second, "--server", s1.URL, "--dry-run=server"), "2 servers")
 	if record(t, s1) != nil {
