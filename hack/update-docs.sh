@@ -4,5 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=$(realpath "${1:-docs}")
+pages=$(mktemp -d)
+trap 'rm -rf "$pages"' EXIT
+go -C hack/docs run -tags kustomize_disable_go_plugin_support . -markdown "$pages"
 rm -f "$folder"/commands/*.md
-go -C hack/docs run -tags kustomize_disable_go_plugin_support . -markdown "$folder"
+cp -r "$pages"/. "$folder"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The session that docs/demo.svg shows, on the server of KUBECONFIG.
+# The session that docs/demo.svg shows, on the server of KUBECONFIG. The line for the
+# new machine is pasted there: $NEW_MACHINE. The terminal has 92 columns.
 set -euo pipefail
-run() {
-  printf '\n\033[32m$\033[0m \033[1mkubectl k3s-token %s\033[0m\n' "$1"
-  eval "kubectl-k3s_token $1"
-}
-run 'create --ttl 2h --description "rack 7" --print-join-command \
-    --url https://k3s.example.com:6443'
-run list
-run "delete $(kubectl-k3s_token list -o jsonpath='{.items[0].id}')"
+prompt() { printf '\n\033[32m$\033[0m \033[1m%s\033[0m\n' "$1"; }
+
+create='create --ttl 1h --wait --delete-after-join --print-join-command=agent'
+prompt "kubectl k3s-token $create"
+# shellcheck disable=SC2086 # words
+kubectl-k3s_token $create 2>&1 | tee "$NEW_MACHINE" | fold --width=92
+prompt 'kubectl get nodes'
+kubectl get nodes
