@@ -34,6 +34,7 @@ var mistakes = []struct {
 		`(?i)\bauthorization\s*:`,
 		`(?i)^(bearer|basic)[\s:]+\S+$`,
 	)},
+	{"must not be the name of a variable", "give the token itself", compile(`^(\$\w+|\$\{\w+\}|%\w+%)$`)},
 	{"must not follow a flag", "remove --token or -t in front of it", compile(`^[-–—]{1,2}((agent-)?token|t)[=\s]`)},
 	{"must not follow a name", "remove the name in front of it, such as K3S_TOKEN= or token:, and any quotes", compile(
 		`(?im)^\W*((export|set|setenv|env|environment)\W+(-\w+\s+)?)?(k3s|rke2)_(agent_)?token\W`,

@@ -44,6 +44,7 @@ func TestCleanRecognisesMistakes(t *testing.T) {
 			"Authorization: Bearer " + short, "authorization: " + hidden, "Bearer " + short, "bearer " + hidden,
 			"Basic " + hidden, `-H "Authorization: Basic ` + hidden + `"`,
 		},
+		"must not be the name of a variable": {"$K3S_TOKEN", "${TOKEN}", "%K3S_TOKEN%"},
 		"must not follow a flag": {
 			"--token " + server, "--token=" + hidden, "-t " + short, "-t=" + hidden, "—token " + hidden,
 			"--agent-token=" + hidden,

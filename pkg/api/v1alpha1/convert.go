@@ -48,7 +48,6 @@ func NewTokenInfo(t token.Token) *TokenInfo {
 		Format:     string(t.Format()),
 		Type:       string(t.Type()),
 		ID:         t.ID,
-		User:       printable(t.User),
 		CAHash:     t.CAHash,
 	}
 	if reason, ok := token.LooksLikeBootstrap(t); ok {

@@ -88,8 +88,6 @@ type TokenInfo struct {
 	Type string `json:"type,omitempty"`
 	// ID is the public part of a bootstrap token.
 	ID string `json:"id,omitempty"`
-	// User is the user name in a server or agent token.
-	User string `json:"user,omitempty"`
 	// CAHash is the hash in a token in secure format.
 	CAHash string `json:"caHash,omitempty"`
 	// CAMatches tells whether the CA of --ca-file has this hash.
@@ -130,9 +128,9 @@ type VerificationRole struct {
 	Role string `json:"role"`
 	// Joins tells whether a node joins. It is false if the token was not sent.
 	Joins bool `json:"joins"`
-	// Verdict is "accepted", "refused", "forbidden", "busy", "not ready",
-	// "unexpected", "no answer", "unproved" or "not sent". If it is "unproved", the
-	// server did not prove to be the token's, and a node would send the token.
+	// Verdict is "accepted", "refused", "forbidden", "busy", "unexpected", "no
+	// answer", "unproved" or "not sent". If it is "unproved", the server did not
+	// prove to be the token's, and a node would send the token.
 	Verdict string `json:"verdict"`
 	// Reason is why a node does not join.
 	Reason string `json:"reason,omitempty"`

@@ -106,7 +106,6 @@ func printText(obj runtime.Object, w io.Writer) error {
 		add("Format", info.Format)
 		add("Type", cmdutil.TokenKind(token.Type(info.Type)))
 		add("ID", info.ID)
-		add("User", info.User)
 		add("CA hash", cmp.Or(info.CAHash, "none: a node that joins with the token trusts any server"))
 		if info.CAMatches != nil {
 			add("CA matches", yesNo(*info.CAMatches))
