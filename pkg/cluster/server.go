@@ -37,17 +37,16 @@ func (c *Cluster) JoinURL(given supervisor.URL, d supervisor.Distribution) (url 
 			return url, "", err
 		}
 	}
-	port := given.Port()
-	switch {
+	switch port := given.Port(); {
 	case url.Host() == "localhost" || net.ParseIP(url.Host()).IsLoopback():
 		warning = fmt.Sprintf("%s leads a node to itself; %s", url.Host(), hintURL)
 	case url.Host() == os.Getenv("KUBERNETES_SERVICE_HOST"), strings.Contains(url.Host()+".", ".svc."): // of a Pod
 		warning = fmt.Sprintf("%s is an address within the cluster; %s", url.Host(), hintURL)
-	case port == own.Port(): // that of a load balancer, perhaps
+	case url.Port() == own.Port(): // that of a load balancer, perhaps
 	case given.NoPort():
 		warning = fmt.Sprintf("%s has no port, so nodes dial 443; the supervisor's port is %s", url.Host(), d.Port())
-	case d == supervisor.RKE2 && port == supervisor.K3s.Port(), d == supervisor.K3s && port == supervisor.RKE2.Port():
-		warning = fmt.Sprintf("nodes do not join on port %s; the supervisor's port is %s on %s", port, d.Port(), d)
+	case port != d.Port():
+		warning = fmt.Sprintf("nodes dial port %s; the supervisor's port is %s, unless another one is forwarded to it", port, d.Port())
 	}
 	return url, warning, nil
 }

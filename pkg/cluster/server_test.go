@@ -39,8 +39,10 @@ func TestJoinURL(t *testing.T) {
 		"given behind a proxy":    {"https://rancher/k8s/clusters/c-1", "https://k3s.example.com:6443", supervisor.K3s, "https://k3s.example.com:6443", ""},
 		"given without a port":    {"https://k3s:6443", "https://k3s.example.com", supervisor.K3s, "https://k3s.example.com:443", "the supervisor's port is 6443"},
 		"given without, by proxy": {"https://rancher/k8s/clusters/c-1", "https://k3s.example.com", supervisor.K3s, "https://k3s.example.com:443", "the supervisor's port is 6443"},
-		"given the API of RKE2":   {"https://rke2:6443", "https://rke2:6443", supervisor.RKE2, "https://rke2:6443", "the supervisor's port is 9345 on rke2"},
-		"given RKE2's port":       {"https://k3s:6443", "https://k3s:9345", supervisor.K3s, "https://k3s:9345", "the supervisor's port is 6443 on k3s"},
+		"given the API of RKE2":   {"https://rke2:6443", "https://rke2:6443", supervisor.RKE2, "https://rke2:6443", "the supervisor's port is 9345"},
+		"given RKE2's port":       {"https://k3s:6443", "https://k3s:9345", supervisor.K3s, "https://k3s:9345", "the supervisor's port is 6443"},
+		"given another port":      {"https://k3s:6443", "https://k3s:64433", supervisor.K3s, "https://k3s:64433", "nodes dial port 64433"},
+		"given the kubeconfig's":  {"https://k3s:7443", "https://balancer:7443", supervisor.K3s, "https://balancer:7443", ""},
 	} {
 		var given supervisor.URL
 		if test.given != "" {

@@ -56,6 +56,8 @@ func ParseURL(s string) (URL, error) {
 	switch rest = strings.TrimRight(rest, "/"); {
 	case placeholder.MatchString(s):
 		return URL{}, hint.New("the server URL has a placeholder that is not filled in", "put the server's name or address in its place")
+	case strings.ContainsAny(s, "\"'`“”‘’«»"):
+		return URL{}, hint.New("the server URL has quotes", "remove them")
 	case !found:
 		return URL{}, hint.New("the server URL has no scheme", "put https:// in front of it")
 	case !strings.EqualFold(scheme, "https"):
