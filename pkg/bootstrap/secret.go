@@ -45,8 +45,8 @@ func EncodeSecret(t *Token) *corev1.Secret {
 
 func formatTime(t time.Time) []byte { return []byte(t.UTC().Format(time.RFC3339)) }
 
-// FromSecret returns what can be read of the token in a Secret. It never fails: the
-// token has a Problem instead.
+// FromSecret returns the token in a Secret. It never fails: a malformed token has a
+// Problem instead.
 func FromSecret(secret *corev1.Secret) *Token {
 	data := func(key string) string { return bootstrapsecrets.GetData(secret, key) }
 	t := &Token{Description: data(bootstrapapi.BootstrapTokenDescriptionKey), Labels: maps.Clone(secret.Labels)}
@@ -67,7 +67,7 @@ func FromSecret(secret *corev1.Secret) *Token {
 	return t
 }
 
-// setMetadata sets what the cluster decides.
+// setMetadata sets the fields that the cluster decides.
 func (t *Token) setMetadata(secret *corev1.Secret) {
 	t.SecretName, t.UID = secret.Name, secret.UID
 	t.ResourceVersion, t.Created = secret.ResourceVersion, secret.CreationTimestamp.Time

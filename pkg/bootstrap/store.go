@@ -151,7 +151,7 @@ func (s *Store) Create(ctx context.Context, t *Token) error {
 // gone, or does not appear within three seconds. Undo works even if its context is
 // cancelled, and ends after three seconds.
 func (s *Store) Undo(ctx context.Context, t *Token) error {
-	var err error // of the last attempt, which tells more than that the time is over
+	var err error // of the last attempt, which says more than a timeout
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), undoInterval, Grace, true, func(ctx context.Context) (bool, error) {
 		if t.UID == "" {
 			var found bool
@@ -219,8 +219,8 @@ func (s *Store) Extend(ctx context.Context, t *Token, expires time.Time) (extend
 	return extended, err
 }
 
-// Grace is how long work goes on that an interrupt must not cut short: a change
-// that is under way, and its undo.
+// Grace bounds the work that goes on after an interrupt: a change that is under way,
+// and its undo.
 const Grace = 3 * time.Second
 
 // WithGrace returns a context for such work. It ends Grace after ctx does.

@@ -5,8 +5,8 @@
 // client-go's typed client. It changes no Secret but that of the given token. An
 // UncertainError says that a change may have been made.
 //
-// Nodes join with what Token.Reveal returns. Package token computes the CA hash
-// for it.
+// Token.Reveal returns the text that a node joins with. Package token computes the
+// CA hash for it.
 package bootstrap
 
 import (

@@ -30,7 +30,7 @@ const (
 	noteOtherCA    = "the kubeconfig trusts another CA than the cluster's own, whose hash is used: a proxy is in front, or the CA was rotated"
 	noteUnreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read; the kubeconfig's CA is used, which is wrong behind a proxy or after a CA rotation"
 
-	// These bound a source that has another one behind it.
+	// These bound /cacerts, since there is another source if it fails.
 	servedTimeout = 10 * time.Second
 	maxServed     = 1 << 20
 )
@@ -150,9 +150,9 @@ func newCA(source string, bundle []byte) (CA, error) {
 	return CA{Bundle: bundle, Hash: hash}, nil
 }
 
-// repairPEM undoes what editors and templates do to the white space of a
-// bundle: it returns the form in which K3s writes its CA file. A bundle that
-// differs in more stays as it is, since a comment counts in the hash.
+// repairPEM repairs the white space of a bundle, which editors and templates change:
+// it returns the form in which K3s writes its CA file. A bundle that differs in more
+// stays as it is, since a comment counts in the hash.
 func repairPEM(bundle []byte) []byte {
 	certs, err := certutil.ParseCertsPEM(bundle)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package cluster reads from a cluster what a join token depends on: the CA
-// certificates that a joining node gets, the address that it dials, the
-// version, and the server nodes.
+// Package cluster reads the facts of a cluster that joining depends on: the CA
+// certificates that a node gets, the address that it dials, the version, and the
+// server nodes.
 package cluster
 
 import (
@@ -16,7 +16,7 @@ import (
 
 // Cluster is the cluster of a kubeconfig context.
 type Cluster struct {
-	// Config is what the kubeconfig says: server, CA, credentials.
+	// Config is the connection in the kubeconfig: server, CA and credentials.
 	Config *rest.Config
 	// Client is a client for that server.
 	Client corev1client.CoreV1Interface

@@ -19,8 +19,8 @@ const (
 	hintServer = "name a K3s server itself, with --server, or for create with --url"
 )
 
-// SupervisorURL returns the supervisor of the kubeconfig's server. If the version
-// is not told, it is taken for K3s.
+// SupervisorURL returns the supervisor of the kubeconfig's server. A server that does
+// not tell its version counts as K3s.
 func (c *Cluster) SupervisorURL(ctx context.Context) (supervisor.URL, error) {
 	version, _ := c.Version(ctx)
 	return c.supervisorURL(version.Distribution())

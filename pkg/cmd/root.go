@@ -37,7 +37,7 @@ import (
 )
 
 const (
-	// name is what the user calls, and binary what kubectl finds.
+	// name is the command that a user types, and binary the file that kubectl finds.
 	name   = "kubectl k3s-token"
 	binary = "kubectl-k3s_token"
 
@@ -45,8 +45,8 @@ const (
 	maxVerbosity = 7
 )
 
-// Run runs the command line args, args[0] being the name of the program, and
-// reports its error to the streams, which it also returns.
+// Run runs the command line args, of which args[0] is the name of the program. It
+// prints the error to the streams, and returns it.
 func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams, build v1alpha1.ClientVersion) error {
 	root := NewCommand(streams, build)
 	root.SetArgs(args[1:])
@@ -149,8 +149,8 @@ func showPluginName(root *cobra.Command) {
 	})
 }
 
-// setVerbosity sets the level of client-go's log. At level 0 there is none: what
-// client-go logs then is an error that the command reports too.
+// setVerbosity sets the level of client-go's log. At level 0 there is none: the errors
+// that client-go logs then are reported by the command too.
 func setVerbosity(cmd *cobra.Command, verbosity int) error {
 	if verbosity <= 0 {
 		cmd.SetContext(klog.NewContext(cmd.Context(), klog.New(nil)))
@@ -161,8 +161,8 @@ func setVerbosity(cmd *cobra.Command, verbosity int) error {
 	return flags.Set("v", strconv.Itoa(min(verbosity, maxVerbosity)))
 }
 
-// refuseUnknown names an unknown command only if it is like a known one: else it
-// may be a token.
+// refuseUnknown names an unknown command only if it is like a known one:
+// otherwise it may be a token.
 func refuseUnknown(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -179,6 +179,9 @@ func explainFlag(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) {
 		name, _, _ := strings.Cut(unknown.GetSpecifiedName(), " ")
 		err = fmt.Errorf("unknown flag: %q", name)
+	}
+	if hint.Of(err) != "" {
+		return err
 	}
 	return hint.Wrap(err, "see %s --help", cmd.CommandPath())
 }

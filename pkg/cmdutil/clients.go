@@ -48,7 +48,7 @@ func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
 }
 
 func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) {
-	config.QPS = -1 // ForEach bounds how many requests are under way
+	config.QPS = -1 // ForEach bounds the concurrent requests
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.WarningHandler = rest.NewWarningWriter(streams.ErrOut, rest.WarningWriterOptions{
@@ -71,7 +71,7 @@ func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) 
 // warnIfExpired warns of a client certificate that has expired. Those of K3s last a
 // year, and the server says no more than "Unauthorized".
 func warnIfExpired(config *rest.Config, streams Streams) {
-	_ = rest.LoadTLSFiles(config) // its error comes again
+	_ = rest.LoadTLSFiles(config) // rest.TransportFor returns its error
 	certificates, err := certutil.ParseCertsPEM(config.CertData)
 	if err == nil && time.Now().After(certificates[0].NotAfter) {
 		streams.Warnf("the kubeconfig's client certificate expired on %s; restart K3s, which renews it, and copy k3s.yaml again",
@@ -79,11 +79,11 @@ func warnIfExpired(config *rest.Config, streams Streams) {
 	}
 }
 
-// transport is for what client-go does not look after.
+// transport adds checks that client-go lacks.
 type transport struct{ next http.RoundTripper }
 
-// RoundTrip gives a request up when its context ends, since client-go's login
-// programs know no context. An answer that is not from a Kubernetes API is an error.
+// RoundTrip gives up a request when its context ends, since client-go's login
+// programs take no context. An answer that is not from a Kubernetes API is an error.
 func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := Await(request.Context(), func() (*http.Response, error) { return t.next.RoundTrip(request) })
 	if err != nil || isKubernetes(response) {
@@ -137,12 +137,12 @@ func (c Clients) ClusterName() string {
 	if err != nil {
 		return "the cluster"
 	}
-	raw, _ := c.flags.ToRawKubeConfigLoader().RawConfig() // whose error Cluster has, too
+	raw, _ := c.flags.ToRawKubeConfigLoader().RawConfig() // Cluster returns its error
 	server, _ := url.Parse(cluster.Config.Host)           // which may hold a password
 	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), server.Redacted())
 }
 
-// HasConfig tells whether there is a kubeconfig, or a Pod's own configuration.
+// HasConfig reports whether there is a kubeconfig, or a Pod's own configuration.
 func (c Clients) HasConfig() bool {
 	cluster, err := c.Cluster()
 	return err == nil && cluster.Config.Host != clientcmd.ClusterDefaults.Server

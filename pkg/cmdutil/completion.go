@@ -11,11 +11,11 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 )
 
-// completionTimeout is how long somebody who has pressed TAB waits.
+// completionTimeout bounds the wait of a user who has pressed TAB.
 const completionTimeout = 2 * time.Second
 
 // CompleteTokens offers the ids of the cluster's tokens, each with its life and
-// description, but for those that the command line names already.
+// description. It leaves out those that the command line names already.
 func CompleteTokens(clients Clients) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		store, err := clients.Tokens()

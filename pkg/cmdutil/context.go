@@ -3,7 +3,7 @@ package cmdutil
 import "context"
 
 // Await calls f and returns its result, or the cause of ctx if that ends first.
-// It is for what knows no context, such as reading a terminal: f is left behind.
+// It is for calls that take no context, such as reading a terminal: f is left behind.
 func Await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -26,8 +26,8 @@ import (
 const rbacURL = "https://github.com/k3s-token/kubectl-k3s-token/blob/main/docs/rbac.yaml"
 
 // ReportError writes err to w as kubectl does, and a line "hint: ..." if there
-// is something to do. Joined errors have a line each; none is said twice. Tokens
-// are hidden, since errors quote a value that is wrong for its flag.
+// is something to do. Joined errors have a line each, without duplicates. Tokens
+// are hidden, since some errors quote the value of a flag.
 func ReportError(w io.Writer, err error) {
 	tokens := regexp.MustCompile(`K10\w*::[^\s"]+|\b[a-z0-9]{6}\.[a-z0-9]{16}\b`)
 	var lines []string
@@ -56,8 +56,8 @@ func flatten(err error) []error {
 	return all
 }
 
-// message returns the line for err, in kubectl's words if it is one of the API or
-// the connection (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util).
+// message returns the line for err. Errors of the API or the connection have kubectl's
+// words (StandardErrorMessage in k8s.io/kubectl/pkg/cmd/util).
 func message(err error) string {
 	if hinted, ok := err.(*hint.Error); ok { //nolint:errorlint // only the outermost error
 		err = hinted.Unwrap()

@@ -28,12 +28,12 @@ func (d *DryRun) AddFlags(cmd *cobra.Command) {
 		string(DryRunNone), string(DryRunServer), string(DryRunClient))
 }
 
-// Suffix is what kubectl adds to its messages in a dry run.
+// Suffix returns the end of kubectl's messages in a dry run.
 func (d DryRun) Suffix() string {
 	return map[DryRun]string{DryRunClient: " (dry run)", DryRunServer: " (server dry run)"}[d]
 }
 
-// Store returns the store that writes as far as the value allows.
+// Store returns the store for the value. In a server dry run it changes nothing.
 func (d DryRun) Store(store *bootstrap.Store) *bootstrap.Store {
 	if d == DryRunServer {
 		return store.WithDryRun()
@@ -41,10 +41,10 @@ func (d DryRun) Store(store *bootstrap.Store) *bootstrap.Store {
 	return store
 }
 
-// maxTTL is the longest life of a token; what is longer is a typing error.
+// maxTTL is the longest life of a token. A longer one is a typing error.
 const maxTTL = 100 * 365 * 24 * time.Hour
 
-// ParseTTL returns a duration with days and weeks, such as 90m, 7d or 1w12h. Zero
+// ParseTTL parses a duration with days and weeks, such as 90m, 7d or 1w12h. Zero
 // stands for a token that never expires.
 func ParseTTL(text string) (time.Duration, error) {
 	ttl, err := str2duration.ParseDuration(text)
@@ -54,7 +54,7 @@ func ParseTTL(text string) (time.Duration, error) {
 	return ttl, nil
 }
 
-// Expiry is --ttl and --expires-at: when a token ends.
+// Expiry is the end of a token, from --ttl and --expires-at.
 type Expiry struct {
 	TTL time.Duration
 	End time.Time // instead of the TTL, unless it is zero
@@ -82,8 +82,8 @@ func (e *Expiry) AddFlags(cmd *cobra.Command, defaultTTL time.Duration) {
 	CompleteValues(cmd, "ttl", "1h", "24h", "7d", "0")
 }
 
-// At returns when a token ends that starts now, in whole seconds and never
-// before the time that was asked for. The zero time is never.
+// At returns the end of a token that starts now, rounded up to a second. The zero
+// time means never.
 func (e *Expiry) At(now time.Time) time.Time {
 	end := e.End
 	switch {
@@ -95,9 +95,9 @@ func (e *Expiry) At(now time.Time) time.Time {
 	return end.Add(time.Second - 1).Truncate(time.Second).UTC()
 }
 
-// WarnAboutExpiry warns of a token that never expires, and if this machine's clock
-// differs from the server's by a minute. updated is the server's time of a write a
-// moment ago, or zero.
+// WarnAboutExpiry warns if the token never expires, or if this machine's clock differs
+// from the server's by a minute. updated is the server's time of a write a moment ago,
+// or zero.
 func (s Streams) WarnAboutExpiry(updated, expires time.Time) {
 	ahead := time.Since(updated)
 	switch {

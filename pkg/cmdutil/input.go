@@ -16,7 +16,7 @@ import (
 // EnvToken is the variable with a token that K3s itself reads.
 const EnvToken = "K3S_TOKEN"
 
-// ErrNoToken says that no token was given in any of the ways.
+// ErrNoToken is returned if no token is given in any way.
 var ErrNoToken = hint.Wrap(errors.New("no token given"), `give a TOKEN, "-" to read standard input, --token-file or %s`, EnvToken)
 
 func (s Streams) readInput(ctx context.Context) ([]byte, error) {
@@ -79,18 +79,20 @@ func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file str
 	return token.Parse(text)
 }
 
-// ReadRefs returns the tokens that the arguments name; "-" stands for those on
-// standard input, one a line. A malformed one is an error.
+// ReadRefs returns the tokens that the arguments name. "-" stands for those on
+// standard input, one a line. The error names the position of each malformed one,
+// unless it is the only argument.
 func (s Streams) ReadRefs(ctx context.Context, args []string) ([]bootstrap.Ref, error) {
 	var refs []bootstrap.Ref
 	var errs []error
+	alone := len(args) == 1 && args[0] != "-"
 	add := func(text, position string, number int) {
 		var ref bootstrap.Ref
 		text, err := token.Clean(text)
 		if err == nil {
 			ref, err = bootstrap.ParseRef(text)
 		}
-		if err != nil {
+		if err != nil && !alone {
 			err = fmt.Errorf(position+": %w", number, err)
 		}
 		refs, errs = append(refs, ref), append(errs, err)

@@ -14,12 +14,12 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 )
 
-// parallelism is how many requests are under way at once. More gains nothing
-// against one API server.
+// parallelism is the number of concurrent requests. More gain nothing against one
+// API server.
 const parallelism = 32
 
 // ForEach calls do for 0 to n-1, several at a time, and returns their errors.
-// Calls that an interrupt prevents have its cause as their error.
+// Calls that an interrupt prevents return its cause.
 func ForEach(ctx context.Context, n int, do func(i int) error) []error {
 	errs := make([]error, n)
 	var group errgroup.Group
@@ -50,10 +50,10 @@ type Finder interface {
 	List(ctx context.Context, selector string) (bootstrap.List, error)
 }
 
-// Batch changes many tokens, and collects what went wrong with some.
+// Batch changes many tokens, and collects the failures.
 type Batch struct {
-	Done           string // what is to become of the tokens, such as "deleted"
-	IgnoreNotFound bool   // a token that is not there is no failure
+	Done           string // the change, such as "deleted"
+	IgnoreNotFound bool   // a missing token is no failure
 
 	errs            []error
 	failed, unknown []string

@@ -16,7 +16,7 @@ type OutputFile struct {
 }
 
 // CreateOutputFile creates the file that a flag names, before there is a secret to
-// write. It never takes a file that exists. Call Discard when done.
+// write. A file that exists is an error. Call Discard when done.
 func CreateOutputFile(flag, name string) (*OutputFile, error) {
 	if name == "-" {
 		return nil, hint.Wrap(fmt.Errorf("--%s: \"-\" is no file", flag), "leave the flag out for standard output")

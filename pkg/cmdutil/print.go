@@ -53,7 +53,7 @@ func (f *PrintFlags) AddFlags(cmd *cobra.Command) {
 	CompleteValues(cmd, "output", f.AllowedFormats()...)
 }
 
-// IsText tells whether the verb's text is asked for, or its wide table.
+// IsText reports whether the flags ask for the verb's text, or its wide table.
 func (f *PrintFlags) IsText() bool {
 	switch *f.OutputFormat {
 	case "":
@@ -83,13 +83,13 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 			"use one of %s", strings.Join(f.AllowedFormats(), ", "))
 	}
 	return printers.ResourcePrinterFunc(func(obj runtime.Object, w io.Writer) error {
-		if strings.HasPrefix(*f.OutputFormat, "jsonpath") { // whose printer is good for one object
+		if strings.HasPrefix(*f.OutputFormat, "jsonpath") { // its printer prints one object only
 			printer, _ = f.PrintFlags.ToPrinter()
 		}
 		err := printer.PrintObj(obj, w)
 		if err != nil {
 			text, _, _ := strings.Cut(err.Error(), ". Printing more information")
-			if strings.HasSuffix(text, " cannot be filtered") { // which quotes the value
+			if strings.HasSuffix(text, " cannot be filtered") { // the error quotes the value
 				text = "error executing jsonpath: only a list can be filtered"
 			}
 			err = errors.New(text)

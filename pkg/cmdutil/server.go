@@ -8,8 +8,8 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
-// GivenURLs returns the servers that are the values of a flag or, without any value,
-// the one of K3S_URL. Each comes once.
+// GivenURLs returns the servers that a flag names, each once. Without a value it returns
+// the one of K3S_URL.
 func GivenURLs(flag string, values []string) (urls []supervisor.URL, err error) {
 	if env := os.Getenv("K3S_URL"); len(values) == 0 && env != "" {
 		flag, values = "K3S_URL", []string{env}

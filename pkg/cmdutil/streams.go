@@ -25,13 +25,13 @@ type Streams struct {
 	genericiooptions.IOStreams
 }
 
-// Warnf warns the user on stderr of something that is no failure.
+// Warnf prints a warning to stderr, as kubectl does.
 func (s Streams) Warnf(format string, args ...any) {
 	options := printers.WarningPrinterOptions{Color: printers.AllowsColorOutput(s.ErrOut)}
 	printers.NewWarningPrinter(s.ErrOut, options).Print(printers.EscapeTerminal(fmt.Sprintf(format, args...)))
 }
 
-// Notef tells the user something on stderr.
+// Notef prints a note to stderr.
 func (s Streams) Notef(format string, args ...any) {
 	_ = printers.WriteEscaped(s.ErrOut, fmt.Sprintf(format, args...)+"\n")
 }
@@ -46,8 +46,8 @@ func (s Streams) Print(ctx context.Context, printer printers.ResourcePrinter, ob
 	return s.Write(ctx, out.Bytes())
 }
 
-// Write writes a result to stdout, escaped on a terminal. A reader that does not
-// read is given up after an interrupt.
+// Write writes a result to stdout, escaped on a terminal. After an interrupt it waits
+// only a few seconds for a slow reader.
 func (s Streams) Write(ctx context.Context, result []byte) error {
 	if printers.IsTerminal(s.Out) {
 		result = []byte(printers.EscapeTerminal(string(result)))
@@ -58,7 +58,7 @@ func (s Streams) Write(ctx context.Context, result []byte) error {
 	return err
 }
 
-// CanAsk tells whether there is a terminal to ask the user on.
+// CanAsk reports whether there is a terminal to ask the user on.
 func (s Streams) CanAsk() bool {
 	return printers.IsTerminal(s.In) && printers.IsTerminal(s.ErrOut)
 }

@@ -59,7 +59,7 @@ func bootstrapTokenTable(tokens []v1alpha1.BootstrapToken, now time.Time) *metav
 	return table
 }
 
-// Lifetime returns how long a token has to live, and when it ends.
+// Lifetime returns the remaining life of a token and its end, as texts.
 func Lifetime(t *v1alpha1.BootstrapToken, now time.Time) (ttl, expires string) {
 	switch {
 	case t.Expires == nil && t.Status == "Invalid":

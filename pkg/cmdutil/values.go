@@ -18,7 +18,7 @@ type text[T ~string] struct {
 }
 
 // NonEmpty returns the value of a flag that must not be empty. A script gives an
-// empty one with a variable that is not set.
+// empty one if a variable is not set.
 func NonEmpty(target *string) pflag.Value { return text[string]{target: target} }
 
 // AddChoice adds a flag with fixed values, which completion offers. The default is

@@ -1,5 +1,5 @@
-// Package hint gives an error advice: what its reader can do about it. The advice
-// is imperative, without a capital or a final period.
+// Package hint adds advice to errors. The advice is imperative, without a capital or
+// a final period.
 package hint
 
 import (

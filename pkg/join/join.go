@@ -68,9 +68,6 @@ func lookup(name Format) format {
 // tokens can stand below one another.
 func (f Format) IsLine() bool { return lookup(f).line }
 
-// Installs reports whether the format installs K3s or RKE2, in the release of Version.
-func (f Format) Installs() bool { return lookup(f).installs }
-
 // Params are the values of a join command.
 type Params struct {
 	// URL is the address that the new machine dials.

@@ -45,6 +45,8 @@ func params(d supervisor.Distribution, secret string) join.Params {
 // nodeFlags are the flags for the node of params.
 const nodeFlags = "|--node-name|worker-1|--node-label|rack=7|--node-label|empty=|--node-taint|gpu=true:NoSchedule|--node-taint|new:NoExecute"
 
+const rke2Starts = "|systemctl|enable|--now|rke2-agent"
+
 func command(t *testing.T, name join.Format, p join.Params) string {
 	t.Helper()
 	c, err := join.Command(name, p)
@@ -60,7 +62,11 @@ const machine = `print() { printf '|%s' "$@"; }
 k3s() { print k3s "$@"; }
 rke2() { print rke2 "$@"; }
 systemctl() { print systemctl "$@"; }
-curl() { print curl "$@" >&2; echo 'printf "|%s" "$K3S_URL" "$K3S_TOKEN" "$INSTALL_K3S_VERSION$INSTALL_RKE2_VERSION" "$INSTALL_K3S_MIRROR$INSTALL_RKE2_MIRROR" "$INSTALL_RKE2_TYPE" "$@"'; }
+curl() {
+	print curl "$@" >&2
+	echo 'printf "|%s" "$K3S_URL" "$K3S_TOKEN" "$INSTALL_K3S_VERSION$INSTALL_RKE2_VERSION"'
+	echo 'printf "|%s" "$INSTALL_K3S_MIRROR$INSTALL_RKE2_MIRROR" "$INSTALL_RKE2_TYPE" "$@"'
+}
 `
 
 // wantOutput runs a command on a new machine whose configuration is in a directory.
@@ -111,7 +117,7 @@ func TestConfigKeepsTheValues(t *testing.T) {
 func TestInstallOfRKE2WritesAConfigForItsOwnerAlone(t *testing.T) {
 	dir := t.TempDir()
 	wantOutput(t, dir, command(t, join.Install, params(supervisor.RKE2, awkward)),
-		"|curl|-sfL|https://get.rke2.io|||v1 "+awkward+"||agent|systemctl|enable|--now|rke2-agent")
+		"|curl|-sfL|https://get.rke2.io|||v1 "+awkward+"||agent"+rke2Starts)
 	file := filepath.Join(dir, "rke2", "config.yaml")
 	config, err := os.ReadFile(file)
 	if err != nil {
@@ -132,7 +138,7 @@ type userData struct {
 func TestCloudInitWritesTheConfigAndInstalls(t *testing.T) {
 	for d, want := range map[supervisor.Distribution]string{
 		supervisor.K3s:  "|curl|-sfL|https://get.k3s.io|||v1 " + awkward + "|||agent",
-		supervisor.RKE2: "|curl|-sfL|https://get.rke2.io|||v1 " + awkward + "||agent|systemctl|enable|--now|rke2-agent",
+		supervisor.RKE2: "|curl|-sfL|https://get.rke2.io|||v1 " + awkward + "||agent" + rke2Starts,
 	} {
 		var got userData
 		for _, value := range yamlWords() { // the last one is awkward
@@ -167,12 +173,13 @@ func TestCloudInitTakesTheUserData(t *testing.T) {
 }
 
 func TestTheInstallScriptComesFromWhereTheUserSays(t *testing.T) {
+	const values = "|" + server + "|pw|v1 pw|"
 	for want, p := range map[string]join.Params{
-		"https://get.k3s.io|" + server + "|pw|v1 pw||":                                                         {},
-		"https://rancher-mirror.rancher.cn/k3s/k3s-install.sh|" + server + "|pw|v1 pw|cn|":                     {InstallMirror: "cn"},
-		"http://mirror/it's|" + server + "|pw|v1 pw||":                                                         {InstallURL: "http://mirror/it's"},
-		"https://mirror/k3s.sh|" + server + "|pw|v1 pw|eu|":                                                    {InstallURL: "https://mirror/k3s.sh", InstallMirror: "eu"},
-		"https://rancher-mirror.rancher.cn/rke2/install.sh|||v1 pw|cn|agent|systemctl|enable|--now|rke2-agent": {Distribution: supervisor.RKE2, InstallMirror: "cn"},
+		"https://get.k3s.io" + values + "|":                                               {},
+		"https://rancher-mirror.rancher.cn/k3s/k3s-install.sh" + values + "cn|":           {InstallMirror: "cn"},
+		"http://mirror/it's" + values + "|":                                               {InstallURL: "http://mirror/it's"},
+		"https://mirror/k3s.sh" + values + "eu|":                                          {InstallURL: "https://mirror/k3s.sh", InstallMirror: "eu"},
+		"https://rancher-mirror.rancher.cn/rke2/install.sh|||v1 pw|cn|agent" + rke2Starts: {Distribution: supervisor.RKE2, InstallMirror: "cn"},
 	} {
 		all := params(p.Distribution, "pw")
 		p.URL, p.Token, p.Version = all.URL, all.Token, all.Version

@@ -149,7 +149,7 @@ func TestWait(t *testing.T) {
 			for _, n := range nodes {
 				seen = append(seen, strings.TrimSuffix(n.Name+" "+string(n.State)+": "+n.Reason, ": "))
 			}
-			if strings.Join(reports, ", ") != test.reports || strings.Join(seen, ", ") != test.seen || err != context.Cause(ctx) {
+			if strings.Join(reports, ", ") != test.reports || strings.Join(seen, ", ") != test.seen || !errors.Is(err, context.Cause(ctx)) {
 				t.Errorf("got %q (%v), want %q; the reports are %q, want %q", seen, err, test.seen, reports, test.reports)
 			}
 		})

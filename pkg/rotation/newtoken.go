@@ -10,10 +10,11 @@ import (
 )
 
 var (
-	// safePassword needs no quotes in env files, YAML and systemd units.
+	// safePassword matches a password that needs no quotes in env files, YAML and
+	// systemd units.
 	safePassword = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~+=-]{15,}$`)
-	// yamlNumber is what YAML may read as a number or a date. K3s would then
-	// take another password from config.yaml.
+	// yamlNumber matches a number or a date of YAML. From config.yaml K3s would take
+	// another password.
 	yamlNumber = regexp.MustCompile(`^[0-9][0-9._eE+-]*$|^0[xob][0-9A-Fa-f_]+$`)
 )
 

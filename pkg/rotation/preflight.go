@@ -1,11 +1,11 @@
 // Package rotation replaces the server token of a K3s cluster. Options.Preflight
-// checks that the cluster is ready for it, Plan.Rotate tells one server, and
-// Records keeps a record of the rotation in the cluster.
+// checks that the cluster is ready for it. Plan.Rotate sends the new token to one
+// server. Records keeps a record of the rotation in the cluster.
 //
 // All servers accept the old token until they are restarted with the new one,
-// so no probe shows a rotation that is not finished. A second one, through
-// another server, leaves that server with a third token on its disk. This is
-// why one server is told, the others are asked first, and there is a record.
+// so no probe shows an unfinished rotation. A second one, through another server,
+// leaves that server with a third token on its disk. So only one server gets the
+// token, the others are asked first, and a record stops a second rotation.
 package rotation
 
 import (
@@ -25,7 +25,8 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Session is a K3s server that has proved who it is: a *supervisor.Session.
+// Session is a connection to a K3s server that has proved its identity, such as a
+// *supervisor.Session.
 type Session interface {
 	CAHash() string
 	Remote() string
@@ -35,15 +36,15 @@ type Session interface {
 	Close()
 }
 
-// Options say what to rotate, and how.
+// Options are the tokens and the servers of a rotation.
 type Options struct {
-	// Servers are the servers of the cluster: the first is told the new token,
-	// the others are asked before.
+	// Servers are those of the cluster. All are asked about the current token, and
+	// the first gets the new one.
 	Servers []supervisor.URL
-	// Current is the server token, and New is what NewToken returns for it.
+	// Current is the server token, and New the result of NewToken.
 	Current, New token.Token
-	// Force goes on if a record is in the way or cannot be kept, and if the
-	// server may be a load balancer.
+	// Force goes on despite an earlier record, without a record, and through a
+	// possible load balancer.
 	Force bool
 
 	// Open connects to the server that a token is for, without credentials.
@@ -54,7 +55,7 @@ type Options struct {
 
 // Plan is a rotation that has passed the preflight.
 type Plan struct {
-	// Server is the server that is told the new token.
+	// Server is the server that gets the new token.
 	Server supervisor.URL
 	// Token is the new server token, in secure format.
 	Token token.Token
@@ -68,8 +69,8 @@ type Plan struct {
 	record   *Record  // of this one, once it is written
 }
 
-// Preflight checks all that can be checked before a server is told. It changes
-// nothing. Close the plan after use.
+// Preflight checks the tokens, the servers and the record, and changes nothing.
+// Close the plan after use.
 func (o *Options) Preflight(ctx context.Context) (*Plan, error) {
 	session, err := o.Open(ctx, o.Servers[0], o.Current)
 	if err != nil {
@@ -102,8 +103,8 @@ func (p *Plan) unlessForced(err error) error {
 }
 
 // checkTokens compares the new token with the cluster's CA, and asks all servers
-// whether the current one is the server token. One that does not accept it shows
-// that an earlier rotation is not finished.
+// whether they accept the current one. A refusal shows that an earlier rotation is
+// not finished.
 func (p *Plan) checkTokens(ctx context.Context) error {
 	if hash := p.options.New.CAHash; hash != "" && hash != p.session.CAHash() {
 		return hint.New("the new token has the CA hash of another cluster", hintPassword)
@@ -132,7 +133,7 @@ func (p *Plan) checkServer(ctx context.Context, url supervisor.URL) error {
 }
 
 // checkRecord looks for the record of an earlier rotation in the context's
-// cluster, and finds out whether one of this rotation may be written.
+// cluster. A dry run shows whether the record of this one can be written.
 func (p *Plan) checkRecord(ctx context.Context) error {
 	c := p.options.Cluster
 	var ca cluster.CA
@@ -190,12 +191,11 @@ func (p *Plan) checkPrevious() error {
 	}
 }
 
-// checkNodes makes sure that one server of several is told, and not a load
-// balancer: behind that a repeated request can reach another server, which
-// does damage.
+// checkNodes refuses a load balancer in front of several servers. Through it a
+// repeated request may reach another server, which does damage.
 func (p *Plan) checkNodes(ctx context.Context) error {
 	if p.records == nil {
-		return nil // the context is another cluster, or does not answer
+		return nil // the context is of another cluster, or does not answer
 	}
 	nodes, err := p.options.Cluster.ServerNodes(ctx)
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	about = "The K3s server token is being rotated. This record holds no secret. Restart every server with the new token, " +
 		"then run kubectl k3s-token verify --all-servers with --old-token-file: it removes the record."
 
-	// started is the state of a rotation whose outcome was not written yet, or
-	// never.
+	// started is the state until the outcome is written. It stays if the command is
+	// killed before.
 	started = "started"
 )
 
@@ -29,16 +29,16 @@ const (
 type Record struct {
 	// State is "started", or a supervisor.Outcome.
 	State string
-	// Server is the URL of the server that is told.
+	// Server is the URL of the server that gets the new token.
 	Server string
-	// Started is when the record was made, in RFC 3339.
+	// Started is the time of the record, in RFC 3339.
 	Started string
 
-	meta metav1.ObjectMeta // as it was seen in the cluster; zero if it was not
+	meta metav1.ObjectMeta // of the ConfigMap in the cluster; zero if there is none yet
 }
 
-// String names the rotation, for errors and warnings. What it says may be
-// anybody's text.
+// String names the rotation in errors and warnings. Its parts come from the
+// cluster, and may be any text.
 func (r *Record) String() string {
 	return fmt.Sprintf("the rotation through %s of %s", r.Server, r.Started)
 }
@@ -48,7 +48,7 @@ type Records struct {
 	client corev1client.ConfigMapInterface
 }
 
-// NewRecords returns the records of a cluster, by a client for kube-system.
+// NewRecords returns the records of a cluster for a client of kube-system.
 func NewRecords(client corev1client.ConfigMapInterface) *Records { return &Records{client} }
 
 // Get returns the record, or nil if there is none.
@@ -64,12 +64,12 @@ func (s *Records) Get(ctx context.Context) (*Record, error) {
 	return &Record{data["state"], data["server"], data["started"], configMap.ObjectMeta}, nil
 }
 
-// errOther says that the record is not the one that was seen.
+// errOther is returned if the record has changed since it was read.
 var errOther = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
 
-// Save creates the record, or updates the one that Get or Save has seen. It
-// fails if there is another one by now, so that of two rotations at once only
-// one begins. With metav1.DryRunAll nothing is written.
+// Save creates the record, or updates one that Get or Save has set. It fails if
+// the record in the cluster has changed since. So of two rotations at once only one
+// begins. With metav1.DryRunAll nothing is written.
 func (s *Records) Save(ctx context.Context, r *Record, dryRun ...string) error {
 	configMap := &corev1.ConfigMap{ObjectMeta: r.meta, Data: map[string]string{
 		"about": about, "state": r.State, "server": r.Server, "started": r.Started,
@@ -91,7 +91,7 @@ func (s *Records) Save(ctx context.Context, r *Record, dryRun ...string) error {
 	return nil
 }
 
-// Remove deletes the record. It fails if there is another one by now.
+// Remove deletes the record. It fails if the one in the cluster has changed since.
 func (s *Records) Remove(ctx context.Context, r *Record) error {
 	return s.client.Delete(ctx, RecordName, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &r.meta.UID, ResourceVersion: &r.meta.ResourceVersion},

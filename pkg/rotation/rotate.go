@@ -8,13 +8,12 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
-// Rotate writes the record and tells the server the new token. If ctx ends
+// Rotate writes the record and sends the new token to the server. If ctx ends
 // before the request is sent, nothing is rotated. If it ends after that, Rotate
 // waits a few seconds for the answer.
 //
-// The server may have the new token unless the outcome is
-// supervisor.NotRotated: the caller hands it to the user. Then, whatever the
-// outcome is, it calls Finish.
+// Unless the outcome is supervisor.NotRotated, the server may have the new token,
+// and the caller gives it to the user. After any outcome, the caller calls Finish.
 func (p *Plan) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 	writing, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
@@ -35,7 +34,7 @@ func (p *Plan) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 }
 
 // Finish writes the outcome into the record, or takes the record back if the
-// token was not rotated. It comes to its end although ctx ends.
+// token was not rotated. It goes on for a few seconds if ctx ends.
 func (p *Plan) Finish(ctx context.Context, outcome supervisor.Outcome) error {
 	if p.record == nil {
 		return nil

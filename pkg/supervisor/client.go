@@ -103,8 +103,8 @@ type response struct {
 	certificates []*x509.Certificate // of the server
 }
 
-// message returns the message of a metav1.Status. It must not be printed,
-// because a server may answer with what it was sent.
+// message returns the message of a metav1.Status. It must not be printed, because
+// the server may repeat the credentials in it.
 func (r response) message() string {
 	var status metav1.Status
 	if json.Unmarshal(r.body, &status) != nil || status.Kind != "Status" {
@@ -113,8 +113,8 @@ func (r response) message() string {
 	return status.Message
 }
 
-// do sends a request once, without credentials if authorization is empty. An error
-// with a status says that the body of the response cannot be used.
+// do sends a request once, without credentials if authorization is empty. If it returns
+// an error and a status, the body of the response is incomplete.
 func (c *client) do(ctx context.Context, method, path, authorization string, body []byte) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.server.String()+path, bytes.NewReader(body))
 	if err != nil {
@@ -135,7 +135,7 @@ func (c *client) do(ctx context.Context, method, path, authorization string, bod
 	return r, err
 }
 
-// get sends a GET, and again while the server is busy (429) or starting (503).
+// get sends a GET, and repeats it while the server is busy (429) or starting (503).
 func (c *client) get(ctx context.Context, path, authorization string) (r response, err error) {
 	waitErr := wait.ExponentialBackoffWithContext(ctx, c.opts.Backoff, func(ctx context.Context) (bool, error) {
 		r, err = c.do(ctx, http.MethodGet, path, authorization, nil)

@@ -1,7 +1,6 @@
 // Package supervisor is a client of the K3s supervisor, the service that
-// joining nodes talk to. It establishes which server answers (Connect), finds
-// out whether a node could join (Verify), and replaces the server token
-// (Session.Rotate).
+// joining nodes talk to. Connect verifies the identity of a server, Verify finds
+// out whether a node can join, and Session.Rotate replaces the server token.
 //
 // Only a Session sends credentials, and a Session exists only once the server
 // has proved its identity.
@@ -49,7 +48,7 @@ type Options struct {
 	// the one of its token.
 	CAHash string
 	// ContextCA returns the CA bundle of a cluster that the user trusts, or nil. Its
-	// servers are trusted if CAHash is empty. It is called only if it matters.
+	// servers are trusted if CAHash is empty. It is called only if CAHash does not decide.
 	ContextCA func(context.Context) []byte
 	// TrustUnknownServer accepts any server if CAHash is empty, as a joining
 	// node does with a token in short format.
@@ -114,8 +113,8 @@ func newSession(server URL, opts Options) *Session {
 // CAHash returns the hash of the CA that the server shows.
 func (s *Session) CAHash() string { return s.caHash }
 
-// Remote returns the IP address and port of all connections of the session:
-// one server of those that a DNS name stands for, or a proxy.
+// Remote returns the IP address and port of all connections of the session. It is
+// one of the servers behind a DNS name, or a proxy.
 func (s *Session) Remote() string { return s.dialer.remote() }
 
 // Proxied reports whether the session goes through a proxy. Remote is then the
@@ -142,7 +141,7 @@ func (s *Session) connect(ctx context.Context) error {
 	return nil
 }
 
-// serverName returns the name or address that the server's certificate has to be for.
+// serverName returns the name or address that the server's certificate must have.
 func (s *Session) serverName() string {
 	switch addr, _ := netip.ParseAddr(s.server.host); {
 	case s.opts.Role == Server:
@@ -201,7 +200,7 @@ func (s *Session) setProxy() (err error) {
 		return nil
 	}
 	s.proxy, err = s.opts.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: s.server.hostPort()}})
-	if err != nil { // which may quote a password
+	if err != nil { // it may quote a password
 		return hint.New("the proxy setting is malformed", s.opts.ProxyHint)
 	}
 	return nil

@@ -76,8 +76,8 @@ func errProxied(role Role, server URL, d Distribution) error {
 	return hint.New("the server accepts the token, but only a proxy reaches it", advice)
 }
 
-// explain replaces an error of net/http, whose text may quote what the server
-// or a proxy sent.
+// explain replaces an error of net/http. Its text may quote data of the server or of
+// a proxy.
 func (c *client) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
@@ -120,7 +120,7 @@ func (c *client) explainCertificate(err error) error {
 	return hint.New("the server's certificate has expired or is not valid", "check the clocks, and restart the server to renew its certificate")
 }
 
-// nameHint is for a certificate that is not for the name or address of the server.
+// nameHint returns advice for a certificate of another name or address.
 func (c *client) nameHint(cert *x509.Certificate) string {
 	if c.opts.Role == Agent {
 		return "agents expect K3s's own certificate: let the load balancer pass TLS through to the servers"

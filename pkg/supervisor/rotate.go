@@ -16,7 +16,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Outcome is what is known of a rotation.
+// Outcome is the known result of a rotation.
 type Outcome string
 
 // The outcomes.
@@ -67,7 +67,7 @@ func (s *Session) put(ctx context.Context, current token.Token, next token.Secre
 	return resp, sent.Load(), err
 }
 
-// judge says what is known after a request, and whether to repeat it.
+// judge returns the outcome of a request, and whether to repeat it.
 func judge(resp response, sent bool, err error) (outcome Outcome, repeat bool, reason error) {
 	status := fmt.Sprintf(" (status %d)", resp.status)
 	switch code := resp.status; {

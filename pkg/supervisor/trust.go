@@ -41,9 +41,9 @@ func (s *Session) contextCA(ctx context.Context) []byte {
 }
 
 // trustedCAs returns the CAs that may have signed the server's certificate. K3s trusts
-// the whole bundle. Here it has to be the one of the context's cluster, byte for byte:
-// the hash of several certificates does not vouch for all, and somebody may have
-// appended a CA.
+// the whole bundle. But the hash of several certificates does not vouch for all, and an
+// attacker can append a CA. So the bundle must be that of the context's cluster, byte
+// for byte.
 func (s *Session) trustedCAs(ctx context.Context) (*x509.CertPool, error) {
 	all, vouched := s.allCAs(), s.vouchedCAs()
 	switch {

@@ -39,7 +39,7 @@ type URL struct {
 	noPort     bool
 }
 
-// placeholder matches what is left of a template or an example: <server>, {{ .host }},
+// placeholder matches an unfilled part of a template or an example: <server>, {{ .host }},
 // $HOST, %HOST%, [server], __HOST__, SERVER_IP or xxx.
 var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|//[xX]{2,}(:|/|$)`)
 

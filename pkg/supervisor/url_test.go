@@ -69,15 +69,6 @@ func TestWhatANodeCannotDialIsNoURL(t *testing.T) {
 	}
 }
 
-func TestDistributionsHaveTheirPorts(t *testing.T) {
-	t.Parallel()
-	for d, want := range map[supervisor.Distribution]string{supervisor.K3s: "6443", supervisor.RKE2: "9345", supervisor.Other: "6443"} {
-		if got := d.Port(); got != want {
-			t.Errorf("%s: got %s, want %s", d, got, want)
-		}
-	}
-}
-
 func FuzzParseURL(f *testing.F) {
 	for _, s := range []string{"https://s1:6443", "https://[::1]:1", "http://x", "https://a@b", "https://a%1bb", "K10x", "https://[fe80::1%25x]"} {
 		f.Add(s)

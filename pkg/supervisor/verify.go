@@ -11,7 +11,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Status is how a step ended.
+// Status is the result of a step.
 type Status string
 
 // The statuses of a step. No step follows a failed one.
@@ -23,15 +23,16 @@ const (
 
 // Step is one of the five steps of K3s TLS bootstrapping.
 type Step struct {
-	Name   string // what the step does
-	Status Status // how it ended
+	Name   string // such as "download the CA bundle"
+	Status Status
 }
 
 // errSkipped is returned by a step that was not needed. It is no failure.
 var errSkipped = errors.New("skipped")
 
-// Verdict says what became of a token. A wrong password is refused, and so is a
-// bootstrap token that is wrong, expired, deleted or not for authentication.
+// Verdict is the answer of a server to a token, or the reason that there is none. A
+// wrong password is refused, and so is a bootstrap token that is wrong, expired,
+// deleted or not for authentication.
 type Verdict string
 
 // The verdicts.
@@ -39,15 +40,14 @@ const (
 	Accepted   Verdict = "accepted"   // good in that role
 	Refused    Verdict = "refused"    // not known to the server
 	Forbidden  Verdict = "forbidden"  // known, but not good in that role
-	Busy       Verdict = "busy"       // too many requests (status 429)
-	NotReady   Verdict = "not ready"  // the server is starting (status 503)
+	Busy       Verdict = "busy"       // not known: too many requests (status 429), or the server is starting (503)
 	Unexpected Verdict = "unexpected" // an answer that K3s does not give
 	NoAnswer   Verdict = "no answer"  // not known, since the connection was lost
 	Unproved   Verdict = "unproved"   // not sent, since the server did not prove to be the token's; a node sends it
 	NotSent    Verdict = "not sent"   // not sent, and a node does not send it either
 )
 
-// Report is what a node finds that joins in a role.
+// Report is the result of trying a token in one role.
 type Report struct {
 	Verdict      Verdict
 	Err          error  // why a node does not join; nil if it does
@@ -126,8 +126,8 @@ func verdict(err error) Verdict {
 	return Accepted
 }
 
-// Accepts finds out whether nodes can join in a role with the token, without side
-// effects. The error says why they cannot, or why that is not known.
+// Accepts finds out whether nodes can join in a role with the token. It has no side
+// effects. The error says why nodes cannot join, or why that is not known.
 //
 // GET readyz is open to whoever may join as an agent. GET token, which only takes PUT,
 // answers 405 to the server token (400 in older releases).
@@ -136,7 +136,7 @@ func (s *Session) Accepts(ctx context.Context, t token.Token, role Role) error {
 	verdicts := map[int]Verdict{
 		http.StatusOK:           Accepted,
 		http.StatusUnauthorized: Refused, http.StatusForbidden: Forbidden,
-		http.StatusTooManyRequests: Busy, http.StatusServiceUnavailable: NotReady,
+		http.StatusTooManyRequests: Busy, http.StatusServiceUnavailable: Busy,
 	}
 	if role == Server {
 		resource = "token"
@@ -166,7 +166,7 @@ func (e *notAccepted) Unwrap() error { return e.error }
 
 func advice(verdict Verdict, role Role, kind token.Type) string {
 	switch {
-	case verdict == Busy || verdict == NotReady:
+	case verdict == Busy:
 		return tryAgain
 	case verdict == Unexpected:
 		return noProxy

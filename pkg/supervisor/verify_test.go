@@ -1,53 +1,58 @@
 package supervisor_test
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
+// roles are the roles of joining nodes. What is expected of them is in this order.
+var roles = []supervisor.Role{supervisor.Agent, supervisor.Server}
+
+type (
+	verdicts [2]supervisor.Verdict
+	says     [2]string // in the error or its hint
+)
+
 func TestVerdictsByRole(t *testing.T) {
 	t.Parallel()
 	const accepted, refused, forbidden = supervisor.Accepted, supervisor.Refused, supervisor.Forbidden
-	const serverToken, agentToken = "K10::server:" + serverPassword, "K10::node:" + agentPassword
-	for _, test := range []struct {
-		name, token   string
-		server        *k3s
-		agent, joiner supervisor.Verdict
-		says          [2]string // the hints of the two roles
+	const serverToken = "K10::server:" + serverPassword
+	for name, test := range map[string]struct {
+		token    string
+		server   *k3s
+		verdicts verdicts
+		says     says
 	}{
-		{"bootstrap token", bootstrapToken, &k3s{}, accepted, forbidden, [2]string{"", "bootstrap tokens join agents only"}},
-		{"unknown bootstrap token", "zzzzzz.0123456789abcdef", &k3s{}, refused, refused, [2]string{"not expired or deleted", ""}},
-		{"server token", serverToken, &k3s{}, accepted, accepted, [2]string{}},
-		{"server token, older release", serverToken, &k3s{older: true}, accepted, accepted, [2]string{}},
-		{"server token beside an agent token", serverToken, &k3s{ownAgent: true}, refused, accepted, [2]string{"its agent token if it has one", "both: --token and --agent-token"}},
-		{"wrong server token", "K10::server:" + wrongPassword, &k3s{}, refused, refused, [2]string{"last started", "use the server token"}},
-		{"agent token", agentToken, &k3s{}, accepted, refused, [2]string{"", "use the server token"}},
-		{"bare server password", serverPassword, &k3s{}, accepted, accepted, [2]string{}},
-		{"bare agent password", agentPassword, &k3s{}, accepted, refused, [2]string{}},
-		{"another user, since nodes use their own", "K10::me:" + serverPassword, &k3s{}, accepted, accepted, [2]string{}},
+		"bootstrap token":               {bootstrapToken, &k3s{}, verdicts{accepted, forbidden}, says{"", "bootstrap tokens join agents only"}},
+		"unknown bootstrap token":       {"zzzzzz.0123456789abcdef", &k3s{}, verdicts{refused, refused}, says{"not expired or deleted", ""}},
+		"server token":                  {serverToken, &k3s{}, verdicts{accepted, accepted}, says{}},
+		"server token, older release":   {serverToken, &k3s{older: true}, verdicts{accepted, accepted}, says{}},
+		"server token, own agent token": {serverToken, &k3s{ownAgent: true}, verdicts{refused, accepted}, says{"its agent token if it has one", "both: --token and --agent-token"}},
+		"agent token":                   {"K10::node:" + agentPassword, &k3s{}, verdicts{accepted, refused}, says{"", "use the server token"}},
+		"a user that nodes do not send": {"K10::me:" + serverPassword, &k3s{}, verdicts{accepted, accepted}, says{}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			u, _ := newK3s(t, test.server, nil)
-			for i, want := range []supervisor.Verdict{test.agent, test.joiner} {
-				role := []supervisor.Role{supervisor.Agent, supervisor.Server}[i]
-				report := verify(t, u, test.token, role, quick(test.server.hash))
-				if report.Verdict != want || len(report.Steps) != stepCredentials {
-					t.Errorf("%s: got %+v, want %s", role, report, want)
-				}
-				if joins := want == accepted && test.says[i] == ""; joins != (report.Err == nil) {
-					t.Errorf("%s: got %v", role, report.Err)
-				} else if !joins {
-					checkError(t, report.Err, test.says[i])
-				}
+		k := test.server.start(t)
+		for i, role := range roles {
+			report := verify(t, k.url, test.token, role, quick(k.hash))
+			if report.Verdict != test.verdicts[i] || len(report.Steps) != stepCredentials {
+				t.Errorf("%s, %s: got %+v, want %s", name, role, report, test.verdicts[i])
 			}
-			if len(test.server.rotated) != 0 {
-				t.Error("the token was rotated")
+			if joins := test.verdicts[i] == accepted && test.says[i] == ""; joins != (report.Err == nil) {
+				t.Errorf("%s, %s: got %v", name, role, report.Err)
+			} else if !joins {
+				checkError(t, report.Err, test.says[i])
 			}
-		})
+		}
+		if len(k.rotated) != 0 {
+			t.Errorf("%s: the token was rotated", name)
+		}
 	}
 }
 
@@ -59,21 +64,89 @@ func TestBusyServersAreAskedAgain(t *testing.T) {
 		want     supervisor.Verdict
 	}{
 		{http.StatusTooManyRequests, 3, supervisor.Accepted},
-		{http.StatusServiceUnavailable, 3, supervisor.Accepted},
 		{http.StatusTooManyRequests, 4, supervisor.Busy},
-		{http.StatusServiceUnavailable, 4, supervisor.NotReady},
+		{http.StatusServiceUnavailable, 4, supervisor.Busy},
 		{http.StatusInternalServerError, 1, supervisor.Unexpected},
 	} {
-		k, asked := &k3s{}, atomic.Int32{}
-		u, _ := newK3s(t, k, func(w http.ResponseWriter, r *http.Request) bool {
+		var asked atomic.Int32
+		k := (&k3s{front: func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Header.Get("Authorization") == "" || asked.Add(1) > test.refusals {
 				return false
 			}
 			w.WriteHeader(test.status)
 			return true
-		})
-		if report := verify(t, u, bootstrapToken, supervisor.Agent, quick(k.hash)); report.Verdict != test.want {
+		}}).start(t)
+		if report := verify(t, k.url, bootstrapToken, supervisor.Agent, quick(k.hash)); report.Verdict != test.want {
 			t.Errorf("%d times %d: got %+v, want %s", test.refusals, test.status, report, test.want)
+		}
+	}
+}
+
+func pool(cas ...*identity) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, ca := range cas {
+		p.AddCert(ca.cert)
+	}
+	return p
+}
+
+// TestACAThatTheHashDoesNotVouchForIsNotTrusted has servers that nodes send the token to in
+// one of their roles. The tests on the real K3s have more of them.
+func TestACAThatTheHashDoesNotVouchForIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	const accepted, notSent, unproved = supervisor.Accepted, supervisor.NotSent, supervisor.Unproved
+	ours, evil := newCA(t, nil), newCA(t, nil)
+	good, bad, intermediate := issue(t, ours), issue(t, evil), newCA(t, ours)
+	rotated := bundle(intermediate, ours, evil) // its hash is that of the root ours
+	for name, test := range map[string]struct {
+		cert     tls.Certificate
+		bundle   []byte
+		hash     string // else that of the bundle
+		context  []byte
+		hostCAs  *x509.CertPool
+		verdicts verdicts
+		says     says
+	}{
+		"a name that is not in the certificate": {
+			good, bundle(ours), "", nil, pool(),
+			verdicts{accepted, notSent}, says{"", "or start the server with --tls-san localhost"},
+		},
+		"TLS ends in between": {
+			issue(t, evil, named("localhost")), bundle(ours), "", nil, pool(evil),
+			verdicts{notSent, unproved}, says{"let the load balancer pass TLS through", "not signed by the trusted CA"},
+		},
+		"another cluster that the host trusts": {
+			good, bundle(ours), otherHash, nil, pool(ours),
+			verdicts{unproved, notSent}, says{"the token is for CA", "the token is for CA"},
+		},
+		"a CA that is appended to the bundle": {
+			bad, rotated, "", bundle(intermediate, ours), pool(),
+			verdicts{unproved, notSent}, says{"delete Secret kube-system/k3s-serving", "not for localhost"},
+		},
+		"a rotated CA that the context vouches for": {bad, rotated, "", rotated, pool(), verdicts{accepted, notSent}, says{}},
+	} {
+		k := (&k3s{certs: []tls.Certificate{test.cert}, bundles: [][]byte{test.bundle}}).start(t)
+		u := parseURL(t, strings.Replace(k.url.String(), "127.0.0.1", "localhost", 1))
+		opts := quick(k.hash)
+		if test.hash != "" {
+			opts.CAHash = test.hash
+		}
+		opts.HostCAs, opts.ContextCA = test.hostCAs, func(context.Context) []byte { return test.context }
+		for i, role := range roles {
+			report := verify(t, u, serverPassword, role, opts)
+			if report.Verdict != test.verdicts[i] {
+				t.Errorf("%s, %s: got %+v, want %s", name, role, report, test.verdicts[i])
+			}
+			if report.Verdict != accepted {
+				checkError(t, report.Err, test.says[i])
+			}
+		}
+		if test.verdicts[0] != accepted {
+			k.sawNothing(t)
+		}
+		opts.ServerName = "127.0.0.1" // a client of its own with the name that agents expect
+		if _, err := supervisor.Connect(t.Context(), u, opts); (err == nil) != (test.verdicts[0] == accepted) {
+			t.Errorf("%s, a client of its own: %v", name, err)
 		}
 	}
 }

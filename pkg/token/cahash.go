@@ -13,8 +13,8 @@ import (
 // ErrNoCertificates is returned for a bundle without a PEM certificate.
 var ErrNoCertificates = errors.New("no PEM certificate found")
 
-// CAHash returns the hash that a token in secure format carries for a PEM bundle
-// of CA certificates, by the rule of K3s (hashCA in pkg/clientaccess/token.go).
+// CAHash returns the CA hash of a token in secure format for a PEM bundle of CA
+// certificates. The rule is that of K3s (hashCA in pkg/clientaccess/token.go).
 //
 // For one certificate it is the SHA-256 of the bytes of the bundle, so that a
 // comment or a missing final newline makes another hash. For several it is the

@@ -72,8 +72,8 @@ func compile(patterns ...string) []*regexp.Regexp {
 var complete = regexp.MustCompile(`^K10[^\r\n]*::[^\r\n]*$`)
 
 // Clean returns the token in a text that a person gave, such as the content of a
-// file: without white space, a byte order mark or other invisible characters around
-// it. The error is a *ParseError if the text is surely no token as it stands, though
+// file. It removes white space, a byte order mark and other invisible characters
+// around the token. The error is a *ParseError if the text is surely no token as it stands, though
 // K3s would take it as a password. To use such a password all the same, write it in
 // secure format.
 func Clean(text string) (string, error) {

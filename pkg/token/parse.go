@@ -100,8 +100,8 @@ func check(part, s string, length int, class string) error {
 }
 
 // almostBootstrap is a bootstrap token with up to two characters lost or doubled
-// in each part.
-var almostBootstrap = regexp.MustCompile(`(?s)^[^.]{4,8}\..{14,18}$`)
+// in each part, or an id alone, which lists of tokens show.
+var almostBootstrap = regexp.MustCompile(`(?s)^([^.]{4,8}\..{14,18}|[a-z0-9]{6})$`)
 
 // LooksLikeBootstrap reports whether a password was probably meant to be a
 // bootstrap token, and why it is not one. K3s takes such a password as it is,
@@ -109,7 +109,7 @@ var almostBootstrap = regexp.MustCompile(`(?s)^[^.]{4,8}\..{14,18}$`)
 func LooksLikeBootstrap(t Token) (reason string, ok bool) {
 	s := t.Secret.Reveal()
 	_, err := ParseBootstrap(s)
-	if err == nil || t.ID != "" || !almostBootstrap.MatchString(s) {
+	if err == nil || t.Type() != Password || !almostBootstrap.MatchString(s) {
 		return "", false
 	}
 	return err.Error(), true

@@ -30,7 +30,7 @@ const (
 	UserNode   = "node"   // of the agent token
 )
 
-// Type tells what a token is good for.
+// Type is the kind of credentials in a token, which decides who can join.
 type Type string
 
 // The types of tokens.
@@ -84,7 +84,7 @@ type Token struct {
 	Secret Secret // the secret part of a bootstrap token, or the password
 }
 
-// Type returns what the token is good for.
+// Type returns the type of the token.
 func (t Token) Type() Type {
 	switch {
 	case t.ID != "":

@@ -25,7 +25,6 @@ func TestParse(t *testing.T) {
 	}{
 		"abcdef." + secret:                   {bootstrap, token.Bootstrap},
 		"K10" + hash + "::abcdef." + secret:  {bootstrap.WithCAHash(hash), token.Bootstrap},
-		"K10::abcdef." + secret:              {bootstrap, token.Bootstrap},
 		"K10" + hash + "::server:pass":       {password("server", "pass").WithCAHash(hash), token.Server},
 		"K10server:pass":                     {password("server", "pass"), token.Server},
 		"K10" + hash + "::node:pass":         {password("node", "pass").WithCAHash(hash), token.Agent},
@@ -54,11 +53,8 @@ func TestParseNamesTheMalformedPart(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                      "invalid token: must not be empty",
 		"K10" + hash:                            credentials,
-		"K10" + hash + "::server:":              credentials,
-		"K10" + hash + "::pass":                 credentials,
 		"K10" + hash[1:] + "::server:pass":      "invalid CA hash: must be 64 characters, got 63",
 		"K10" + hash[:63] + "g::server:pass":    "invalid CA hash: character 64 is not one of 0-9a-f",
-		"K10" + hash[:62] + "é::server:pass":    "invalid CA hash: character 63 is not one of 0-9a-f",
 		"K10" + hash + "::abcdef." + secret[1:]: "invalid token secret: must be 16 characters, got 15",
 	} {
 		_, err := token.Parse(in)
@@ -70,9 +66,7 @@ func TestParseNamesTheMalformedPart(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		"":                                  "invalid token: must be <id>.<secret>",
-		"abcde." + secret:                   "invalid token id: must be 6 characters, got 5",
 		"abcDef." + secret:                  "invalid token id: character 4 is not one of a-z0-9",
-		"abcdef." + secret + "0":            "invalid token secret: must be 16 characters, got 17",
 		"K10" + hash + "::abcdef." + secret: "invalid token id: must be 6 characters, got 75",
 	} {
 		_, err := token.ParseBootstrap(in)
@@ -97,10 +91,10 @@ func TestLooksLikeBootstrap(t *testing.T) {
 		reason string // empty if it does not look like one
 	}{
 		"id a character short":     {"abcde." + secret, "invalid token id: must be 6 characters, got 5"},
-		"id three characters long": {"abcdefghi." + secret, ""},
 		"secret cut":               {"abcdef." + secret[2:], "invalid token secret: must be 16 characters, got 14"},
 		"upper case":               {"ABCDEF." + secret, "invalid token id: character 1"},
-		"password of server":       {"K10" + hash + "::server:abcdef." + strings.ToUpper(secret), "invalid token secret: character 11"},
+		"id alone":                 {"abcdef", "invalid token: must be <id>.<secret>"},
+		"short password, in full":  {"K10" + hash + "::server:abcdef", ""},
 		"good token":               {"abcdef." + secret, ""},
 		"good token as a password": {"K10" + hash + "::server:abcdef." + secret, ""},
 	}

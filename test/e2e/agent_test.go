@@ -100,7 +100,7 @@ func (l *lab) joins(t *testing.T, token string, want bool) {
 
 func tail(text string) string { return text[max(0, len(text)-2000):] }
 
-// TestAgentsJoin has real agents join with what create prints, and only for as long
+// TestAgentsJoin has real agents join with the output of create, and only for as long
 // as they should.
 func TestAgentsJoin(t *testing.T) {
 	t.Parallel()

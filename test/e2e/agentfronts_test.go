@@ -64,7 +64,7 @@ func (l *lab) route(client net.Conn) {
 	pipe(client, upstream, func() bool { return true })
 }
 
-// helloConn keeps what is read, and says nothing.
+// helloConn keeps the bytes that are read, and writes none.
 type helloConn struct {
 	net.Conn
 	read []byte

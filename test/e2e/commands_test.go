@@ -38,7 +38,7 @@ const (
 var onlyTokens = metav1.ListOptions{FieldSelector: "type=" + string(corev1.SecretTypeBootstrapToken)}
 
 // commands are the commands of scripts besides testscript's own. A file may be
-// named "stdout" for what the last command printed.
+// named "stdout" for the output of the last command.
 //
 //	secret-data ID [KEY [VALUE]]  print the fields of the token's Secret, or one, or compare it; with ! it must be absent
 //	token-count N                 the cluster has N bootstrap tokens

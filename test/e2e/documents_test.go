@@ -17,9 +17,9 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
 
-// shellBlock is a block of commands: one that is marked "sh", or the examples on
-// the page of a command, which hack/verify-docs.sh compares with its help. Blocks
-// marked otherwise need another machine, or show output.
+// shellBlock is a block of commands: one that is marked "sh", or the examples on the
+// page of a command. (hack/verify-docs.sh compares these with its help.) Blocks with
+// other marks need another machine, or show output.
 var shellBlock = regexp.MustCompile("(?s)(?:```sh|### Examples\n\n```)\n(.*?)\n\\s*```")
 
 // nextExample is between two examples of a block.
@@ -65,7 +65,7 @@ func serverFor(t *testing.T, document string) *k3stest.Server {
 	return borrowServer(t)
 }
 
-// reader is somebody who follows a document, in a folder that looks like the
+// reader is a user who follows a document, in a folder that looks like the
 // repository and has the files that documents read.
 type reader struct {
 	server *k3stest.Server

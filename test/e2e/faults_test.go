@@ -29,7 +29,7 @@ const (
 type writer struct {
 	verb   string
 	method string // of the request by which it changes one
-	// done tells whether the token of a Secret is as the command makes it; a zero
+	// done reports whether the token of a Secret is as the command makes it; a zero
 	// Secret is one that is not there.
 	done      func(secret corev1.Secret) bool
 	interrupt syscall.Signal // that ends it in TestInterruptedWriters
@@ -71,7 +71,7 @@ func (w writer) prepare(t *testing.T, server *k3stest.Server, kubeconfig string,
 	return j
 }
 
-// hasBegun tells whether the cluster has a token that the job has changed.
+// hasBegun reports whether the cluster has a token that the job has changed.
 func (j *job) hasBegun() bool {
 	after := storedTokens(j.t, j.server)
 	ids := slices.AppendSeq(slices.Clone(j.before), maps.Keys(after))
@@ -81,9 +81,9 @@ func (j *job) hasBegun() bool {
 // reported is a line of standard output that says that a token was changed.
 var reported = regexp.MustCompile(`(?m)^(?:K10[0-9a-f]{64}::|bootstrap token ")([a-z0-9]{6})\b.*$`)
 
-// finish waits for the end of the run, and checks that it tells the truth: all
-// that it says was done was done, and every other token is named on standard
-// error. An interrupted run may count those that it left as they were.
+// finish waits for the end of the run, and checks its report. Each reported change was
+// made, and every other token is named on standard error. An interrupted run may count
+// those that it left as they were.
 func (j *job) finish() result {
 	j.t.Helper()
 	got, after := j.end(), storedTokens(j.t, j.server)
@@ -124,7 +124,7 @@ func TestLostAnswers(t *testing.T) {
 	refuse := func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }
 	for name, fault := range map[string]struct {
 		carriedOut   bool
-		answer, look func(http.ResponseWriter) // look is what answers later requests
+		answer, look func(http.ResponseWriter) // look answers later requests
 	}{
 		"cut before it is carried out":             {false, cut, nil},
 		"carried out, cut":                         {true, cut, nil},

@@ -98,7 +98,7 @@ func (r *run) onTerminal() *os.File {
 	return keyboard
 }
 
-// awaitText reads what a terminal shows until it has shown the text.
+// awaitText reads the output of a terminal until it has shown the text.
 func awaitText(t *testing.T, terminal io.Reader, text string) {
 	t.Helper()
 	var shown []byte

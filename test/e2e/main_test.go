@@ -3,8 +3,8 @@
 // Each file of testdata/script is one test, in the language of
 // https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript with the
 // commands of commands_test.go. A script has a server to itself for as long as
-// it runs, and finds it without any bootstrap token. The Go tests are for what
-// a script cannot do: signals, broken connections, servers that are killed.
+// it runs, and finds it without any bootstrap token. The Go tests do the things that
+// a script cannot: signals, broken connections, servers that are killed.
 package e2e
 
 import (
@@ -42,7 +42,7 @@ var (
 
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
 
-// runAll runs the tests and then stops what they started.
+// runAll runs the tests and then stops the servers that they started.
 func runAll(m *testing.M) int {
 	flag.Parse()
 	var err, missing error
@@ -160,7 +160,7 @@ func start(t *testing.T, options k3stest.Options) *k3stest.Server {
 }
 
 // missing skips the test on a developer's machine that lacks a program, and
-// fails it where all tests are meant to run.
+// fails it if all tests are meant to run.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

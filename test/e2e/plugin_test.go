@@ -21,7 +21,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
 
-// patience bounds what has to happen sooner or later, also on a busy machine.
+// patience bounds each wait of a test, also on a busy machine.
 const patience = 2 * time.Minute
 
 // result is how a run of the plugin ended.
@@ -76,8 +76,8 @@ func runPlugin(t *testing.T, server *k3stest.Server, args ...string) result {
 	return newRun(t, server.Kubeconfig, args...).begin().end()
 }
 
-// mustRun is runPlugin for a command that has to do its work. It returns what is
-// on standard output.
+// mustRun is runPlugin for a command that must not fail. It returns its standard
+// output.
 func mustRun(t *testing.T, server *k3stest.Server, args ...string) string {
 	t.Helper()
 	got := runPlugin(t, server, args...)

@@ -98,9 +98,8 @@ type front struct {
 	connections atomic.Int64
 }
 
-// startFront starts one that listens on the address. target is where the n-th
-// connection leads to, and an answer for which passes is false is lost, together
-// with its connection.
+// startFront starts one that listens on the address. The n-th connection leads to
+// target(n). While passes returns false, answers and their connections are lost.
 func startFront(t *testing.T, address string, target func(n int64) string, passes func() bool) *front {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "0"))

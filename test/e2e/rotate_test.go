@@ -27,7 +27,7 @@ const (
 	recordName = "k3s-token-rotation"
 )
 
-// operator is somebody with a kubeconfig, a folder and the plugin.
+// operator is a user with a kubeconfig, a folder and the plugin.
 type operator struct {
 	t      *testing.T
 	server *k3stest.Server // of the kubeconfig
@@ -40,8 +40,8 @@ func (o *operator) file(name, content string) string {
 	return writeFile(o.t, o.dir, name, content+"\n")
 }
 
-// run runs the plugin, and fails the test if it ends otherwise than with the
-// exit code, or does not say one of the texts on stderr or stdout.
+// run runs the plugin. It fails the test if the exit code is another one, or one of the
+// texts is missing on stderr and stdout.
 func (o *operator) run(code int, args []string, texts ...string) result {
 	o.t.Helper()
 	got := runPlugin(o.t, o.server, args...)
@@ -125,9 +125,9 @@ func addNode(t *testing.T, server *k3stest.Server, name, address string) {
 	}
 }
 
-// TestRotateNeverLosesTheNewToken loses the answer of the server, or ends the
-// command by a signal: as soon as the server has the new token on its disk, and
-// in a campaign at any moment. The user always holds the server's token.
+// TestRotateNeverLosesTheNewToken loses the answer of the server, or ends the command
+// by a signal. It does so as soon as the server has the new token on its disk, and in a
+// campaign at any moment. The user always holds the server's token.
 func TestRotateNeverLosesTheNewToken(t *testing.T) {
 	t.Parallel()
 	server := startOwn(t, k3stest.Options{Token: firstPassword})
@@ -181,7 +181,7 @@ func TestRotateNeverLosesTheNewToken(t *testing.T) {
 }
 
 // TestRotateAClusterOfTwoServers takes a cluster over embedded etcd through a
-// whole rotation, with everything that somebody may do wrong on the way.
+// whole rotation, with each mistake that a user may make on the way.
 func TestRotateAClusterOfTwoServers(t *testing.T) {
 	t.Parallel()
 	network, err := k3stest.NewNetwork(2)
@@ -193,8 +193,8 @@ func TestRotateAClusterOfTwoServers(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Servers of a cluster share one certificate, which gets the name of one that
-	// joins only after a while: both have all names from the start.
+	// Servers of a cluster share one certificate, which gets the name of a joined one
+	// only after a while. So both have all names from the start.
 	names := []string{"--tls-san", network.Here().Address, "--tls-san", network.Host(1).Address, "--tls-san", network.Host(2).Address}
 	s1 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(1), Args: append([]string{"--cluster-init"}, names...)})
 	s2 := startOwn(t, k3stest.Options{Token: firstPassword, Host: network.Host(2), Join: s1.SupervisorURL, Args: names})

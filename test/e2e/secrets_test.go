@@ -25,8 +25,8 @@ func leak(text, secret string) string {
 }
 
 // secretive are commands over tokens, in the order in which they are run. "!"
-// marks one that must fail, "+" one that is to print a token. What stands after
-// "<" is standard input, and a first word with "=" is for the environment.
+// marks one that must fail, "+" one that is to print a token. The text after "<" is
+// standard input, and a first word with "=" is for the environment.
 const secretive = `
 + create BOOTSTRAP
 ! create BOOTSTRAP
@@ -68,8 +68,8 @@ const secretive = `
 + create -o json
 `
 
-// TestNoCommandShowsASecret looks for secrets in what commands print and log at
-// -v=9.
+// TestNoCommandShowsASecret looks for secrets in the output and the log of commands
+// at -v=9.
 func TestNoCommandShowsASecret(t *testing.T) {
 	server := borrowServer(t)
 	current := serverToken(t, server)

@@ -17,7 +17,7 @@ import (
 // machines it leads to this process.
 const labName = "k3s.lab.example"
 
-// A condition is what a node finds when it joins, and whether it then does.
+// A condition is the surroundings of a joining node, and whether it joins there.
 type condition struct {
 	url, token string
 	env        []string // of the node
@@ -25,9 +25,8 @@ type condition struct {
 	agent, server bool
 }
 
-// hold has a real agent and a real server join under the condition, and compares
-// what they do with the condition's word and with what verify says on the same
-// machine.
+// hold has a real agent and a real server join under the condition. It compares the
+// results with those that the condition expects, and with verify on the same machine.
 func (l *lab) hold(t *testing.T, c condition) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -47,7 +46,7 @@ func (l *lab) hold(t *testing.T, c condition) {
 	}
 }
 
-// verdict compares what verify says of a role with what became of a real node.
+// verdict compares the result of verify for a role with that of a real node.
 func (l *lab) verdict(t *testing.T, machine *k3stest.Machine, role string, c condition, actual k3stest.Verdict) {
 	t.Helper()
 	env := append([]string{"KUBECONFIG=" + l.Kubeconfig, "K3S_TOKEN=" + c.token}, c.env...)
@@ -138,7 +137,7 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 	}
 }
 
-// canListen tells whether this machine has the address.
+// canListen reports whether this machine has the address.
 func canListen(t *testing.T, address string) bool {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "0"))

@@ -62,8 +62,8 @@ func (w waitingRun) wants(exitCode int, text string) {
 // the agent, without a download, and that of RKE2 leaves it to systemctl.
 const installs = `curl() { echo '[ $# = 0 ] || k3s "$@"'; }; systemctl() { rke2 agent; }; `
 
-// follow returns a machine's config.yaml and its command, from what create has printed
-// in a format.
+// follow returns a machine's config.yaml and its command, from the output of create in
+// a format.
 func (l *lab) follow(t *testing.T, format, printed string) (config, command string) {
 	t.Helper()
 	switch format {
@@ -99,7 +99,7 @@ func (l *lab) launch(t *testing.T, options k3stest.MachineOptions, command strin
 	return machine
 }
 
-// testWaits has agents join with what create prints, and others that do not get that
+// testWaits has agents join with the output of create, and others that do not get that
 // far. No other machine may join before it returns.
 func (l *lab) testWaits(t *testing.T) {
 	t.Run("three at once", func(t *testing.T) {

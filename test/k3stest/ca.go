@@ -63,8 +63,8 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw})
 }
 
-// writeCustomCAs fills a K3s server's tls folder with CAs below a private root:
-// each bundle is the CA itself, the intermediate that signed it, and the root.
+// writeCustomCAs fills a K3s server's tls folder with CAs below a private root.
+// Each bundle is the CA itself, the intermediate that signed it, and the root.
 func writeCustomCAs(tlsDir string) error {
 	root, err := NewAuthority("k3stest-root-ca", nil)
 	if err != nil {

@@ -85,7 +85,7 @@ func (s *Server) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// ReadyPath is the supervisor's path that tells whether an agent could join.
+// ReadyPath is the supervisor's path that shows whether an agent could join.
 func (s *Server) ReadyPath() string { return "/v1-" + s.Program + "/readyz" }
 
 // awaitReady returns when the server can be used.
@@ -109,7 +109,7 @@ func (s *Server) AwaitNode(ctx context.Context, name string) error {
 	})
 }
 
-// missing says what still keeps the server from being used.
+// missing returns the reason that the server cannot be used yet.
 func (s *Server) missing(ctx context.Context) error {
 	if err := s.connect(); err != nil {
 		return fmt.Errorf("kubeconfig: %w", err)

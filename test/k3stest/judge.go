@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Verdict is what came of an attempt to join a cluster.
+// Verdict is the result of an attempt to join a cluster.
 type Verdict struct {
-	// Joins tells that the cluster let the node in.
+	// Joins reports whether the cluster let the node in.
 	Joins bool
 	// Words are the reason otherwise, in K3s's own words.
 	Words string
@@ -52,9 +52,8 @@ func (m *Machine) JudgeAgent(ctx context.Context, url, token string, env ...stri
 	return verdict, errors.Join(err, m.Stop())
 }
 
-// JudgeServer has a real server join a cluster of [Start], which must have no
-// embedded etcd: it lets the server in, and has no place for it. Nothing changes in
-// the cluster.
+// JudgeServer has a real server join a cluster of [Start], which must have no embedded
+// etcd. The cluster lets the server in, has no place for it, and does not change.
 func (m *Machine) JudgeServer(ctx context.Context, url, token string, env ...string) (Verdict, error) {
 	if err := os.RemoveAll(m.file("var")); err != nil {
 		return Verdict{}, err

@@ -1,8 +1,8 @@
 // Package k3stest starts a real K3s control plane on the loopback interface,
 // for tests and for the demo. It needs neither root nor containers, only the
-// binary that `make k3s` builds. Several servers of one cluster need root, and
-// the network of their own that [NewNetwork] makes; so do real agents, each on a
-// [Machine] of its own. It runs on Linux.
+// binary that `make k3s` builds. Several servers of one cluster need root and a
+// [Network] of their own. So do real agents, each on a [Machine] of its own. It
+// runs on Linux.
 package k3stest
 
 import (
@@ -60,7 +60,7 @@ var controlPlaneOnly = []string{
 	"--flannel-backend", "none",
 }
 
-// Options say what kind of server to start.
+// Options describe the server to start.
 type Options struct {
 	// Dir is a folder for all that the server writes; made if missing.
 	Dir string
@@ -88,7 +88,7 @@ type Options struct {
 type Server struct {
 	// URL is that of the Kubernetes API.
 	URL string
-	// SupervisorURL is what nodes join: URL on K3s, a port of its own on RKE2.
+	// SupervisorURL is the address that nodes join: URL on K3s, another port on RKE2.
 	SupervisorURL string
 	// Program is "k3s" or "rke2".
 	Program string
@@ -96,7 +96,7 @@ type Server struct {
 	Version string
 	// Kubeconfig is the path of the administrator's kubeconfig, mode 0600.
 	Kubeconfig string
-	// DataDir is what `k3s server --data-dir` was given.
+	// DataDir is the value of `k3s server --data-dir`.
 	DataDir string
 	// CAFile is the server's own CA bundle, which nodes get from /cacerts.
 	CAFile string
@@ -111,9 +111,9 @@ type Server struct {
 	process        *process
 }
 
-// Start starts a server and returns when it can be used: the API is ready, the
-// CA is published in kube-system, the kubeconfig is written, and the supervisor
-// answers to nodes. The caller has to call [Server.Stop].
+// Start starts a server and returns when it can be used: the API is ready, and the
+// supervisor answers to nodes. The CA is then published in kube-system, and the
+// kubeconfig written. The caller has to call [Server.Stop].
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Program == "" {
 		options.Program = "k3s"

@@ -16,17 +16,17 @@ import (
 //go:embed machine.sh
 var machineScript string
 
-// cniConfig is what makes a node's network ready in the kubelet's eyes. No pod ever
+// cniConfig makes a node's network ready in the kubelet's eyes. No pod ever
 // uses it.
 const cniConfig = `{"cniVersion": "0.4.0", "name": "k3stest", "plugins": [
   {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.42.0.0/24"}}]}
 `
 
-// MachineOptions say what kind of machine to make.
+// MachineOptions describe the machine to make.
 type MachineOptions struct {
 	// Dir is a folder for the machine's disk; made if missing.
 	Dir string
-	// Host is where on a network the machine is.
+	// Host is the machine's place on a network.
 	Host *Host
 	// Name is the machine's host name, which becomes its node's name; the network
 	// host's by default.
@@ -43,8 +43,8 @@ type MachineOptions struct {
 	NoCNI bool
 }
 
-// Machine is a place for a K3s of its own: it has a host name, a network, a disk and
-// processes apart from those of this machine and of each other.
+// Machine is a place for a K3s of its own. Its host name, network, disk and processes
+// are apart from those of this machine and of other Machines.
 type Machine struct {
 	// Name is the host name.
 	Name string
@@ -71,7 +71,7 @@ func NewMachine(options MachineOptions) (*Machine, error) {
 	return m, m.writeDisk()
 }
 
-// NodeTools says what this machine lacks to run nodes; nil is nothing.
+// NodeTools returns an error if this machine lacks something to run nodes.
 func NodeTools() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a node needs root")
@@ -84,8 +84,8 @@ func NodeTools() error {
 	return nil
 }
 
-// writeDisk lays out the files that are not there yet. What is particular to this
-// kind of machine stands beside the config.yaml that a user has.
+// writeDisk writes the files that are not there yet. Settings of this kind of machine
+// stand beside the config.yaml that a user has.
 func (m *Machine) writeDisk() error {
 	config := filepath.Join("etc/rancher", m.options.Program, "config.yaml")
 	files := map[string]string{
@@ -127,8 +127,8 @@ func (m *Machine) Start(shellCommand string, env ...string) error {
 	return nil
 }
 
-// Run runs a shell command on the machine to its end, and returns what it printed
-// on its standard output.
+// Run runs a shell command on the machine to its end, and returns its standard
+// output.
 func (m *Machine) Run(ctx context.Context, shellCommand string, env ...string) (string, error) {
 	var out, problem strings.Builder
 	command := m.command(shellCommand, env)
@@ -157,7 +157,7 @@ func (m *Machine) Stop() error {
 	return m.process.kill(stopTimeout)
 }
 
-// Log is what the command of the last Start has printed so far.
+// Log is the output of the command of the last Start so far.
 func (m *Machine) Log() string {
 	content, _ := os.ReadFile(m.file("log"))
 	return string(content)

@@ -76,7 +76,7 @@ func (n *Network) Here() *Host {
 	return &Host{Name: "here", Address: n.net4 + ".1", Address6: n.net6 + "::1"}
 }
 
-// Close takes the network away. What runs on its hosts is to be stopped before.
+// Close removes the network. Stop the processes on its hosts before.
 func (n *Network) Close() error { return n.process.kill(stopTimeout) }
 
 // prefix starts a command line that runs on the host; nil is this machine.

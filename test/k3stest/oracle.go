@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// Oracle answers questions about tokens with K3s's own code, in a process of
-// its own, so that none of K3s becomes a dependency of the tests. It is safe
-// for concurrent use.
+// Oracle answers questions about tokens with K3s's own code. It runs in a process
+// of its own, so that the tests do not depend on K3s. It is safe for concurrent use.
 type Oracle struct {
 	process *process
 
@@ -85,9 +84,9 @@ func (o *Oracle) Parse(token string) (Parsed, error) {
 	return answer, err
 }
 
-// Validate does what an agent does with a token before it joins the server:
-// fetch the CA, compare its hash with the token's, verify the server with it,
-// and send the credentials to path, such as [Server.ReadyPath].
+// Validate checks a token as an agent does before it joins the server. It fetches
+// the CA, compares its hash with the token's, and verifies the server with it. Then
+// it sends the credentials to path, such as [Server.ReadyPath].
 func (o *Oracle) Validate(server, token, path string) error {
 	question := map[string]any{"op": "validate", "server": server, "token": token, "get": path, "user": "node"}
 	return o.ask(question, &struct{}{})

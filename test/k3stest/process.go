@@ -68,7 +68,7 @@ func (p *process) kill(patience time.Duration) error {
 }
 
 // poll returns when nothing is missing any more, when the process has ended, or when
-// ctx is done; the error says what was missing.
+// ctx is done. The error names the missing thing.
 func poll(ctx context.Context, ended <-chan struct{}, missing func(context.Context) error) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()

@@ -46,7 +46,7 @@ var released func() (*build, error)
 // build is a release that was made.
 type build struct {
 	source string // a clone with one commit
-	dist   string // the folder of what goreleaser has built of it
+	dist   string // the folder with the files that goreleaser has built
 }
 
 // theRelease returns the release. The test is skipped unless it is asked for, since
@@ -63,9 +63,9 @@ func theRelease(t *testing.T) *build {
 	return b
 }
 
-// commitSources commits what would be committed now in a repository of its own:
+// commitSources commits the files of the work tree in a repository of its own.
 // goreleaser refuses a work tree with changes, and only there can the test choose
-// tag and time. Files that are deleted are skipped.
+// tag and time. Files that are deleted or ignored are skipped.
 func commitSources(dir string) error {
 	root, err := k3stest.Root()
 	if err != nil {
@@ -83,15 +83,15 @@ func commitSources(dir string) error {
 	return err
 }
 
-// standIns replace programs that need an identity or minutes to build: a signature
-// is a copy of what was signed, and an SBOM the name of what it describes.
+// standIns replace programs that need an identity or minutes to build. A signature is
+// a copy of the signed file, and an SBOM the name of the described one.
 var standIns = map[string]string{
 	"cosign": "#!/bin/sh\n" + `cp "$4" "${3#--bundle=}"` + "\n",
 	"syft":   "#!/bin/sh\n" + `basename "$1" > "${3#spdx-json=}"` + "\n",
 }
 
 // makeRelease makes the release of a clone that the workflow would make, with
-// stand-ins for what signs it, and moves it to dist.
+// stand-ins for the signing programs, and moves it to dist.
 func makeRelease(source, dist string, env ...string) (*build, error) {
 	programs := dist + "-stand-ins"
 	if err := os.MkdirAll(programs, 0o700); err != nil {

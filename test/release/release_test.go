@@ -49,7 +49,7 @@ func (k *krew) kubectl(t *testing.T, args ...string) string {
 	return mustOutput(t, "", k.env, "kubectl", args...)
 }
 
-// TestKrewInstallsEveryPlatform also looks at what is installed. krew refuses
+// TestKrewInstallsEveryPlatform also looks at the installed files. krew refuses
 // archives that hold anything but plain files.
 func TestKrewInstallsEveryPlatform(t *testing.T) {
 	b := theRelease(t)

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// Shim is the program that kubectl (1.26 or later) looks for in PATH to
-	// complete what is typed after "kubectl k3s-token".
+	// Shim is the name of the program that kubectl (1.26 or later) looks for in
+	// PATH, to complete the words after "kubectl k3s-token".
 	Shim = "kubectl_complete-k3s_token"
 
 	unixShim = `#!/bin/sh

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -64,6 +65,9 @@ func (w *Wait) validate(cmd *cobra.Command, dryRun cmdutil.DryRun) error {
 
 // wait waits for a node for each of the tokens, which the user has.
 func (o *Options) wait(ctx context.Context, waiter *join.Waiter, store Store, tokens []*bootstrap.Token) error {
+	if out, ok := o.Out.(io.Closer); ok {
+		_ = out.Close() // some readers, such as "ssh worker-1 'cat >config.yaml'", wait for the end
+	}
 	goal := join.Goal{Name: cmp.Or(o.Wait.Node, o.Params.NodeName), Count: len(tokens)}
 	o.Notef("waiting up to %s for %s to become Ready", duration.HumanDuration(o.Wait.Timeout), describe(goal))
 	if end := tokens[0].Expires; !end.IsZero() && time.Until(end) < o.Wait.Timeout {
@@ -76,7 +80,10 @@ func (o *Options) wait(ctx context.Context, waiter *join.Waiter, store Store, to
 	}
 	switch {
 	case unwanted:
-		return errors.Join(err, o.delete(ctx, store, tokens))
+		if left := remove(ctx, store, tokens); left != nil {
+			return errors.Join(err, left)
+		}
+		o.Notef("deleted: %s", ids(tokens))
 	case err != nil:
 		o.Notef("%s left in the cluster: %s", cmdutil.CountTokens(len(tokens)), ids(tokens))
 	}
@@ -133,13 +140,4 @@ func (o *Options) report(node join.Node, goal join.Goal) {
 		text += " (another node)"
 	}
 	o.Notef("node %q: %s", node.Name, text)
-}
-
-// delete deletes tokens that are no longer of use.
-func (o *Options) delete(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
-	if err := remove(ctx, store, tokens); err != nil {
-		return err
-	}
-	o.Notef("deleted: %s", ids(tokens))
-	return nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
-// Store is what delete needs of a store of bootstrap tokens.
+// Store has the methods of a bootstrap.Store that delete uses.
 type Store interface {
 	cmdutil.Finder
 	Delete(ctx context.Context, t *bootstrap.Token) error
@@ -92,7 +92,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	return cmd
 }
 
-// Validate refuses what can be refused without a cluster.
+// Validate checks the arguments and the flags, without a cluster.
 func (o *Options) Validate(args []string) error {
 	flagged := o.Selector != "" || o.Expired || o.All
 	switch {
@@ -107,7 +107,7 @@ func (o *Options) Validate(args []string) error {
 // Run deletes the tokens. clusterName names the cluster for the question before
 // --all.
 func (o *Options) Run(ctx context.Context, store Store, printer printers.ResourcePrinter, clusterName func() string) error {
-	// Of tokens that nobody has named K3s may have removed one a moment ago.
+	// K3s removes expired tokens by itself, which is a failure only for a TOKEN.
 	batch := &cmdutil.Batch{Done: "deleted", IgnoreNotFound: o.IgnoreNotFound || len(o.Refs) == 0}
 	tokens, err := batch.Find(ctx, store, o.Refs, o.Selector)
 	if err != nil {

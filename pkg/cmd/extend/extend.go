@@ -18,7 +18,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
-// Store is what extend needs of a store of bootstrap tokens.
+// Store has the methods of a bootstrap.Store that extend uses.
 type Store interface {
 	cmdutil.Finder
 	Extend(ctx context.Context, t *bootstrap.Token, expires time.Time) (*bootstrap.Token, error)
@@ -75,7 +75,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	return cmd
 }
 
-// Validate refuses what can be refused without a cluster.
+// Validate checks the arguments and the flags, without a cluster.
 func (o *Options) Validate(args []string) error {
 	if (len(args) > 0) == (o.Selector != "") {
 		return errors.New("name the tokens to extend, or use --selector")

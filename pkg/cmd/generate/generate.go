@@ -69,7 +69,7 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	return cmd
 }
 
-// Run generates the tokens.
+// Run generates the tokens and prints them.
 func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
 	var caHash string
 	if o.CAFile != "" {

@@ -61,7 +61,8 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	return cmd
 }
 
-// Run describes the token, or why it could not be parsed, which is an error too.
+// Run prints a description of the token. The problem is the error of its parser, and is
+// printed too.
 func (o *Options) Run(ctx context.Context, t token.Token, problem error, printer printers.ResourcePrinter) error {
 	info := v1alpha1.NewTokenInfo(t)
 	var malformed *token.ParseError

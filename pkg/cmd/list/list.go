@@ -25,7 +25,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
-// Lister is what list needs of a store of bootstrap tokens.
+// Lister has the methods of a bootstrap.Store that list uses.
 type Lister interface {
 	List(ctx context.Context, selector string) (bootstrap.List, error)
 	WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
@@ -122,7 +122,7 @@ func (o *Options) shown(all []*bootstrap.Token, now time.Time) *v1alpha1.Bootstr
 
 func isNotExpired(t v1alpha1.BootstrapToken) bool { return t.Status != string(bootstrap.Expired) }
 
-// end returns when a token ends, in seconds since 1970.
+// end returns the end of a token, in seconds since 1970.
 func end(t v1alpha1.BootstrapToken) int64 {
 	if t.Expires == nil {
 		return math.MaxInt64

@@ -29,7 +29,7 @@ type Options struct {
 	AllowUnsafe  bool
 	Yes          bool
 
-	// Rotation is what to rotate. Complete and Target set all but Force.
+	// Rotation has the tokens and the servers. Complete and Target set all but Force.
 	Rotation rotation.Options
 }
 

@@ -54,10 +54,10 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	return o.rotate(ctx, plan, printer)
 }
 
-// rehearse prints a sample before there is a token. A template that does not fit is an
-// error, and so is one that leaves out a token that nobody else has.
+// rehearse prints the result to nowhere before a server is told. It returns an error if
+// the template fails, or leaves out the only copy of the new token.
 func (o *Options) rehearse(plan *rotation.Plan) error {
-	printer, err := o.Print.ToPrinter() // some remember what they have printed
+	printer, err := o.Print.ToPrinter() // a new one, since some keep state
 	if err != nil {
 		return err
 	}
@@ -71,13 +71,13 @@ func (o *Options) rehearse(plan *rotation.Plan) error {
 	return nil
 }
 
-// printsOnlyCopy tells whether the new token is lost if it is not printed.
+// printsOnlyCopy reports whether the new token is lost if it is not printed.
 func (o *Options) printsOnlyCopy() bool {
 	return o.OutputFile == "" && o.NewToken == "" && o.NewTokenFile == ""
 }
 
-// rotate tells the server, hands over the token, and then brings the record up
-// to date.
+// rotate sends the new token to the server, delivers it to the user, and updates the
+// record.
 func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer printers.ResourcePrinter) (err error) {
 	if o.OutputFile != "" {
 		if err := save(plan, o.OutputFile); err != nil {
@@ -86,7 +86,7 @@ func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer print
 	}
 	outcome, reason := plan.Rotate(ctx)
 	if outcome != supervisor.NotRotated {
-		err = o.handOver(ctx, plan, o.result(plan, outcome, reason), printer)
+		err = o.deliver(ctx, plan, o.result(plan, outcome, reason), printer)
 	} else if o.OutputFile != "" {
 		err = os.Remove(o.OutputFile)
 	}
@@ -104,9 +104,9 @@ func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer print
 	return errors.Join(err, reason, hint.Wrap(unknown, "keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
 }
 
-// handOver prints the result. A token that nobody else has is saved to a file if
-// it cannot be printed.
-func (o *Options) handOver(ctx context.Context, plan *rotation.Plan, result *v1alpha1.TokenRotation, printer printers.ResourcePrinter) error {
+// deliver prints the result. If that fails, it saves the only copy of the new token to
+// a file.
+func (o *Options) deliver(ctx context.Context, plan *rotation.Plan, result *v1alpha1.TokenRotation, printer printers.ResourcePrinter) error {
 	err := o.Streams.Print(ctx, printer, result)
 	if err == nil || !o.printsOnlyCopy() {
 		return err
@@ -129,7 +129,7 @@ func save(plan *rotation.Plan, name string) error {
 	return file.Write([]byte(plan.Token.Reveal() + "\n"))
 }
 
-// result returns what is printed. A token that is in a file is not.
+// result returns the object to print. It lacks a token that is in a file.
 func (o *Options) result(plan *rotation.Plan, outcome supervisor.Outcome, reason error) *v1alpha1.TokenRotation {
 	result := &v1alpha1.TokenRotation{
 		Server:  plan.Server.String(),

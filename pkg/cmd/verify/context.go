@@ -17,7 +17,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// isContexts tells whether a CA hash is that of the context's cluster.
+// isContexts reports whether a CA hash is that of the context's cluster.
 func (o *Options) isContexts(ctx context.Context, caHash string) bool {
 	return caHash != "" && caHash == o.servers.ContextCA(ctx).Hash
 }
@@ -31,8 +31,8 @@ func (o *Options) stored(ctx context.Context) (*bootstrap.Token, error) {
 	return bootstrap.NewStore(o.servers.Cluster.Client.Secrets(bootstrap.Namespace)).Get(ctx, ref)
 }
 
-// isValid tells whether the cluster with that CA is the context's, and has the token as
-// a valid one.
+// isValid reports whether the CA is that of the context's cluster, and the token is
+// valid there.
 func (o *Options) isValid(ctx context.Context, caHash string) bool {
 	if o.token.ID == "" || !o.isContexts(ctx, caHash) {
 		return false
@@ -45,7 +45,8 @@ func (o *Options) isValid(ctx context.Context, caHash string) bool {
 	return status == bootstrap.Active
 }
 
-// lookUp adds what the cluster knows of a bootstrap token that is its own.
+// lookUp adds the stored token and explains a refusal, if the bootstrap token is of the
+// context's cluster.
 func (o *Options) lookUp(ctx context.Context, v *v1alpha1.Verification) {
 	if !o.isContexts(ctx, cmp.Or(v.CAHash, o.token.CAHash)) {
 		return
@@ -104,7 +105,7 @@ func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verificat
 	}
 }
 
-// notRotated tells whether a server does not accept the new server token, or may
+// notRotated reports whether a server does not accept the new server token, or may
 // accept the old one.
 func notRotated(v v1alpha1.Verification) bool {
 	accepts := slices.ContainsFunc(v.Roles, func(r v1alpha1.VerificationRole) bool {

@@ -19,8 +19,8 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// printText prints the steps and what follows from them for one server, and a table
-// for several.
+// printText prints the steps and the conclusions for one server, and a table for
+// several.
 func printText(obj runtime.Object, w io.Writer) error {
 	v, ok := obj.(*v1alpha1.Verification)
 	if !ok {

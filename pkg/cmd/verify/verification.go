@@ -14,7 +14,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// verify tries the token on one server and returns what is known of the answer.
+// verify tries the token on one server, in each role.
 func (o *Options) verify(ctx context.Context, url supervisor.URL) v1alpha1.Verification {
 	v := v1alpha1.Verification{Server: url.String(), Token: v1alpha1.NewTokenInfo(o.token)}
 	roles, options := o.roles(), o.servers.Options(url, o.token)
@@ -38,7 +38,7 @@ func (o *Options) verify(ctx context.Context, url supervisor.URL) v1alpha1.Verif
 	return v
 }
 
-// add adds what a node finds in one role.
+// add adds the result for one role.
 func add(v *v1alpha1.Verification, role supervisor.Role, report supervisor.Report) {
 	r := v1alpha1.VerificationRole{
 		Role:       string(role),
@@ -62,9 +62,8 @@ func add(v *v1alpha1.Verification, role supervisor.Role, report supervisor.Repor
 	v.JoinsServers = v.JoinsServers || r.Joins && role == supervisor.Server
 }
 
-// tryUntilKnown tries the token, and again for some seconds if the server refuses
-// one that the cluster has and that is valid: a server learns of a new token a
-// moment after its creation.
+// tryUntilKnown tries the token, for some seconds if the server refuses one that is valid
+// in the cluster. A server learns of a new token with a delay.
 func (o *Options) tryUntilKnown(ctx context.Context, url supervisor.URL, options supervisor.Options) (report supervisor.Report) {
 	backoff := wait.Backoff{Duration: time.Second, Steps: 5}
 	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (done bool, _ error) {

@@ -1,5 +1,5 @@
-// Package verify is the verb verify: a token against servers, as a joining node
-// finds it.
+// Package verify is the verb verify: it tries a token on servers, as a joining node
+// does.
 package verify
 
 import (
@@ -131,7 +131,7 @@ func (o *Options) roles() []supervisor.Role {
 	return []supervisor.Role{supervisor.Agent, supervisor.Server}
 }
 
-// Run tries the token on each server and prints what they answer.
+// Run tries the token on each server and prints the answers.
 func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
 	urls, err := o.servers.URLs(ctx)
 	if err != nil {
@@ -172,7 +172,7 @@ func (o *Options) warn(urls []supervisor.URL) {
 	}
 }
 
-// isGood tells whether the server accepts the token, and none from before.
+// isGood reports whether the server accepts the token, and not the old one.
 func isGood(v v1alpha1.Verification) bool {
 	return v.Verdict == string(supervisor.Accepted) && v.OldToken != string(supervisor.Accepted)
 }

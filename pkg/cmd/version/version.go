@@ -1,4 +1,4 @@
-// Package version is the verb version: that of the plugin and of the server.
+// Package version is the verb version: the versions of the plugin and the server.
 package version
 
 import (

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
@@ -75,25 +76,25 @@ type Cluster interface {
 // Need is what a command needs to know of the cluster besides its version.
 type Need struct{ CA, URL bool }
 
-// Gather asks the cluster, and warns of answers that may be wrong for a new node.
+// Gather asks the cluster for its version and its CA at the same time, and warns of
+// answers that may be wrong for a new node.
 func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, need Need) error {
-	version, err := c.Version(ctx)
-	if err != nil {
+	var version cluster.Version
+	group, asking := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		version, err = c.Version(asking)
+		return err
+	})
+	group.Go(func() (err error) {
+		f.CA, err = f.findCA(asking, c, need.CA)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	p := &f.Params
 	if p.Version, p.Distribution = string(version), version.Distribution(); p.Distribution == supervisor.Other {
 		streams.Warnf("the server is neither K3s nor RKE2; nodes cannot join with this token")
-	}
-	switch {
-	case f.CAFile != "":
-		if f.CA, err = cluster.ReadCAFile(f.CAFile); err != nil {
-			return fmt.Errorf("--ca-file: %w", err)
-		}
-	case need.CA:
-		if f.CA, err = c.CA(ctx); err != nil {
-			return err
-		}
 	}
 	if f.CA.Note != "" {
 		streams.Warnf("%s", f.CA.Note)
@@ -107,4 +108,17 @@ func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, 
 		streams.Warnf("%s", warning)
 	}
 	return err
+}
+
+// findCA returns the CA in the file of the user or, if it is needed, the cluster's.
+func (f *Flags) findCA(ctx context.Context, c Cluster, needed bool) (ca cluster.CA, err error) {
+	switch {
+	case f.CAFile != "":
+		if ca, err = cluster.ReadCAFile(f.CAFile); err != nil {
+			err = fmt.Errorf("--ca-file: %w", err)
+		}
+	case needed:
+		ca, err = c.CA(ctx)
+	}
+	return ca, err
 }

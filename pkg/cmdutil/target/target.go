@@ -1,5 +1,5 @@
-// Package target has the flags of verify and rotate: which K3s servers they talk to,
-// with which token, and how far they trust a server.
+// Package target has the flags that verify and rotate share: the K3s servers, the
+// token, and the trust in a server.
 package target
 
 import (
@@ -25,7 +25,7 @@ import (
 // proxyURL is the key of a cluster in the kubeconfig.
 const proxyURL = "proxy-url"
 
-// lookupTimeout is for what verify and rotate can do without.
+// lookupTimeout bounds a lookup that verify and rotate can do without.
 const lookupTimeout = 10 * time.Second
 
 // Flags are the flags of verify and rotate. --server and --token are those of "k3s
@@ -38,7 +38,7 @@ type Flags struct {
 	TrustServer bool
 }
 
-// AddFlags adds the flags. which is the token, such as "the token to verify".
+// AddFlags adds the flags. which names the token, such as "the token to verify".
 func (f *Flags) AddFlags(cmd *cobra.Command, which string) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&f.URLs, "server", "s", nil, "K3s server, such as https://k3s.example.com:6443; may be repeated. (default K3S_URL, or the context's server)")
@@ -106,8 +106,8 @@ func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 	return urls, err
 }
 
-// Options returns how to connect to a server with a token. The context's CA vouches
-// for its own servers.
+// Options returns the options for a connection to a server with a token. The context's
+// CA vouches for its own servers.
 func (s *Servers) Options(server supervisor.URL, t token.Token) supervisor.Options {
 	options := supervisor.Options{
 		CAHash:             t.CAHash,
@@ -126,7 +126,7 @@ func (s *Servers) Options(server supervisor.URL, t token.Token) supervisor.Optio
 	return options
 }
 
-// NotForNodes returns the settings that the context has for a server, and a node has not.
+// NotForNodes returns the context's settings for a server that nodes do not have.
 func (s *Servers) NotForNodes(server supervisor.URL) (settings []string) {
 	name, proxy := s.contextSettings(server)
 	if name != "" {
@@ -156,8 +156,8 @@ func (s *Servers) contextSettings(server supervisor.URL) (name string, proxy fun
 }
 
 // ContextCA returns the CA of the context's cluster, or that of the kubeconfig if
-// the API server does not tell. It asks once. The zero value says that the CA is not
-// known for sure.
+// the API server does not tell. It asks once. The zero value means that the CA is not
+// known.
 func (s *Servers) ContextCA(ctx context.Context) cluster.CA {
 	if s.Cluster == nil || s.Cluster.Config.Insecure {
 		return cluster.CA{}

@@ -1,12 +1,12 @@
-// Command withk3s runs a command with a K3s server that it starts on this
-// machine and stops again, for the demo, the picture and the benchmark:
+// Command withk3s starts a K3s server on this machine, runs a command with it, and
+// stops it. It is for the demo, the picture and the benchmark:
 //
 //	cd test && go run ./cmd/withk3s ../hack/demo/demo.sh
 //
 // The command finds the server by KUBECONFIG, K3S_URL and K3S_DATA_DIR, and the
 // plugin and K3s on its PATH. If this machine can run nodes, there is a new machine
-// beside the server: it runs the first line that is written to $NEW_MACHINE, such as
-// the agent command that create prints.
+// beside the server. It runs the first line that is written to $NEW_MACHINE, such as
+// an agent command of create.
 package main
 
 import (
