@@ -77,15 +77,6 @@ func (c *cluster) put(secret *corev1.Secret) error {
 	return c.Tracker().Create(secretsVersion, secret, secret.Namespace)
 }
 
-// replace stores another token with the id of one that is there.
-func (c *cluster) replace(id string) {
-	another := newToken(id)
-	another.Secret = "ffffffffffffffff"
-	secret := bootstrap.EncodeSecret(another)
-	_ = c.Tracker().Delete(secretsVersion, secret.Namespace, secret.Name)
-	_ = c.put(secret)
-}
-
 // serve does what the tracker of the clientset does not.
 func (c *cluster) serve(action clienttesting.Action) (bool, runtime.Object, error) {
 	switch action := action.(type) {

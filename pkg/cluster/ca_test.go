@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -19,7 +18,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -51,16 +49,7 @@ func sum(b []byte) string {
 	return hex.EncodeToString(digest[:])
 }
 
-func edit(b []byte, oldNew ...string) []byte {
-	return []byte(strings.NewReplacer(oldNew...).Replace(string(b)))
-}
-
-func crlf(b []byte) []byte { return edit(b, "\n", "\r\n") }
-
-// oneLine returns the PEM of one certificate with its base64 in one line.
-func oneLine(b []byte) []byte {
-	return edit(b, "BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\n", "\n-----END", "\n-----END", "\n", "")
-}
+func crlf(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }
 
 // pages are the answers of a server, by host and path or by path.
 type pages map[string]any
@@ -124,40 +113,33 @@ func TestCAIsThatOfJoiningNodes(t *testing.T) {
 	const (
 		rotated    = "a proxy is in front, or the CA was rotated"
 		unreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read"
-		unverified = "the kubeconfig does not verify the server"
 	)
+	commented := append([]byte("# CA\r\n"), ca...)
 	plain := httptest.NewServer(pages{"/cacerts": other})
 	defer plain.Close()
 	rke2 := map[string]string{"gitVersion": "v1.31.1+rke2r1"}
 	for name, test := range map[string]struct {
 		pages      pages
 		kubeconfig []byte
-		insecure   bool
-		want       []byte
+		want       []byte // nil for the kubeconfig's
 		hash       string // else that of the bytes wanted
 		note       string
 	}{
-		"kubeconfig re-wrapped":            {pages: pages{published: rootCA(ca)}, kubeconfig: oneLine(ca), want: ca},
-		"kubeconfig without a CA":          {pages: pages{published: rootCA(ca)}, want: ca},
-		"kubeconfig of a proxy or older":   {pages: pages{published: rootCA(ca)}, kubeconfig: other, want: ca, note: rotated},
-		"kubeconfig that verifies nothing": {pages: pages{published: rootCA(ca)}, insecure: true, want: ca, note: unverified},
-		"custom CA chain, CRLF":            {pages: pages{published: rootCA(crlf(chain))}, kubeconfig: chain, want: crlf(chain), hash: rootHash},
-		"the ConfigMap goes before":        {pages: pages{published: rootCA(ca), "/cacerts": other}, kubeconfig: self, want: ca, note: rotated},
-
-		"served, CA rotated since":       {pages: pages{published: 403, "/cacerts": crlf(chain)}, kubeconfig: self, want: crlf(chain), hash: rootHash, note: rotated},
-		"served, no ConfigMap":           {pages: pages{published: 404, "/cacerts": ca}, kubeconfig: self, want: ca, note: rotated},
-		"served by RKE2":                 {pages: pages{published: 403, "/version": rke2, "example.com:9345/cacerts": ca}, kubeconfig: self, want: ca, note: rotated},
-		"by a server that is not proved": {pages: pages{published: 403, "/cacerts": other}, kubeconfig: ca, want: ca, note: unreadable},
-
-		"no /cacerts, kubeconfig trimmed":   {pages: pages{published: 403, "/cacerts": 403}, kubeconfig: bytes.TrimSpace(ca), want: ca, note: unreadable},
-		"no /cacerts, kubeconfig with CRLF": {pages: pages{published: 404}, kubeconfig: crlf(chain), want: chain, hash: rootHash, note: unreadable},
-		"no /cacerts, a comment counts":     {pages: pages{published: 403}, kubeconfig: append([]byte("# CA\r\n"), ca...), want: append([]byte("# CA\r\n"), ca...), note: unreadable},
-		"/cacerts is a page of a proxy":     {pages: pages{published: 403, "/cacerts": []byte("<html>")}, kubeconfig: self, note: unreadable},
-		"/cacerts leads elsewhere":          {pages: pages{published: 403, "/cacerts": plain.URL + "/cacerts"}, kubeconfig: self, note: unreadable},
+		"the kubeconfig trimmed":         {pages{published: rootCA(ca)}, bytes.TrimSpace(ca), ca, "", ""},
+		"no CA in the kubeconfig":        {pages{published: rootCA(ca)}, nil, ca, "", ""},
+		"of a proxy or older":            {pages{published: rootCA(ca)}, other, ca, "", rotated},
+		"a custom CA chain, CRLF":        {pages{published: rootCA(crlf(chain))}, chain, crlf(chain), rootHash, ""},
+		"served, CA rotated since":       {pages{published: 403, "/cacerts": crlf(chain)}, self, crlf(chain), rootHash, rotated},
+		"served by RKE2":                 {pages{published: 403, "/version": rke2, "example.com:9345/cacerts": ca}, self, ca, "", rotated},
+		"by a server that is not proved": {pages{published: 403, "/cacerts": other}, ca, ca, "", unreadable},
+		"no /cacerts, CRLF":              {pages{published: 404}, crlf(chain), chain, rootHash, unreadable},
+		"no /cacerts, a comment counts":  {pages{published: 403}, commented, commented, "", unreadable},
+		"/cacerts is a page of a proxy":  {pages{published: 403, "/cacerts": []byte("<html>")}, self, nil, "", unreadable},
+		"/cacerts leads elsewhere":       {pages{published: 403, "/cacerts": plain.URL + "/cacerts"}, self, nil, "", unreadable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := serve(t, test.pages, rest.TLSClientConfig{CAData: test.kubeconfig, Insecure: test.insecure})
+			c := serve(t, test.pages, rest.TLSClientConfig{CAData: test.kubeconfig})
 			got, err := c.CA(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -182,18 +164,13 @@ func TestCAWithoutASourceIsAnError(t *testing.T) {
 	t.Parallel()
 	served := bundle(t, "single.pem")
 	for name, c := range map[string]*cluster.Cluster{
-		"no ConfigMap":              serve(t, pages{published: 404}, rest.TLSClientConfig{}),
-		"a server nobody verifies":  serve(t, pages{published: 403, "/cacerts": served}, rest.TLSClientConfig{Insecure: true}),
-		"garbage in the kubeconfig": serve(t, pages{published: 403, "/cacerts": served}, rest.TLSClientConfig{CAData: []byte("garbage")}),
-		"garbage in the ConfigMap":  serve(t, pages{published: rootCA([]byte("garbage"))}, rest.TLSClientConfig{}),
+		"no ConfigMap":             serve(t, pages{published: 404}, rest.TLSClientConfig{}),
+		"a server nobody verifies": serve(t, pages{published: 403, "/cacerts": served}, rest.TLSClientConfig{Insecure: true}),
+		"garbage in the ConfigMap": serve(t, pages{published: rootCA([]byte("garbage"))}, rest.TLSClientConfig{}),
 	} {
 		if got, err := c.CA(t.Context()); err == nil || got.Hash != "" || !strings.Contains(hint.Of(err), "--ca-file") {
 			t.Errorf("%s: hash %q, error %v, hint %q", name, got.Hash, err, hint.Of(err))
 		}
-	}
-	c := serve(t, pages{published: 401, "/cacerts": served}, rest.TLSClientConfig{CAData: served})
-	if got, err := c.CA(t.Context()); !apierrors.IsUnauthorized(err) || got.Hash != "" {
-		t.Errorf("hash %q, error %v, want no other source for a user who has to log in", got.Hash, err)
 	}
 }
 
@@ -203,19 +180,5 @@ func TestTheCAOfAProxyIsNotAskedFor(t *testing.T) {
 	c.Config.Host += "/k8s/clusters/c-1"
 	if got, err := c.CA(t.Context()); err != nil || got.Hash != sum(c.Config.CAData) || got.Note == "" {
 		t.Errorf("hash %q, note %q, error %v, want the kubeconfig's", got.Hash, got.Note, err)
-	}
-}
-
-func TestReadCAFileTakesTheBytesAsTheyAre(t *testing.T) {
-	odd := append([]byte("# CA\r\n"), bytes.TrimSpace(bundle(t, "single.pem"))...)
-	name := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(name, odd, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := cluster.ReadCAFile(name); err != nil || got.Hash != sum(odd) || got.Note != "" {
-		t.Errorf("hash %s, note %q (%v)", got.Hash, got.Note, err)
-	}
-	if _, err := cluster.ReadCAFile(name + "-missing"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("error %v", err)
 	}
 }

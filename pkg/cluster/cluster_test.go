@@ -12,20 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
-
-func TestDistributionsAreReadFromAVersion(t *testing.T) {
-	for version, want := range map[cluster.Version]supervisor.Distribution{
-		"v1.31.1+k3s1":   supervisor.K3s,
-		"v1.31.1+rke2r1": supervisor.RKE2,
-		"v1.31.1-k3s1":   supervisor.Other,
-	} {
-		if got := version.Distribution(); got != want {
-			t.Errorf("%s is of %s, want %s", version, got, want)
-		}
-	}
-}
 
 func TestVersionIsOneRequest(t *testing.T) {
 	var requests []string

@@ -18,7 +18,7 @@ import (
 
 // newCluster returns a cluster with these objects, and a kubeconfig for the host.
 func newCluster(host string, objects ...runtime.Object) *cluster.Cluster {
-	return &cluster.Cluster{Config: &rest.Config{Host: host}, Client: fake.NewClientset(objects...).CoreV1()}
+	return &cluster.Cluster{Config: &rest.Config{Host: host}, Client: fake.NewSimpleClientset(objects...).CoreV1()}
 }
 
 func TestJoinURL(t *testing.T) {
@@ -29,20 +29,16 @@ func TestJoinURL(t *testing.T) {
 		distribution supervisor.Distribution
 		url, warning string
 	}{
-		"usual":                   {"https://k3s.example.com:6443/", "", supervisor.K3s, "https://k3s.example.com:6443", ""},
-		"load balancer":           {"https://k3s.example.com", "", supervisor.K3s, "https://k3s.example.com:443", ""},
-		"RKE2 has another port":   {"https://rke2.example.com:6443", "", supervisor.RKE2, "https://rke2.example.com:9345", ""},
-		"loopback by name":        {"https://LOCALHOST:6443", "", supervisor.K3s, "https://localhost:6443", loopback},
-		"k3d":                     {"https://0.0.0.0:36123", "", supervisor.K3s, "https://127.0.0.1:36123", loopback},
-		"a Pod's":                 {"https://10.43.0.1:443", "", supervisor.K3s, "https://10.43.0.1:443", "within the cluster"},
-		"a Service's":             {"https://kubernetes.default.svc:443", "", supervisor.K3s, "https://kubernetes.default.svc:443", "within the cluster"},
-		"given behind a proxy":    {"https://rancher/k8s/clusters/c-1", "https://k3s.example.com:6443", supervisor.K3s, "https://k3s.example.com:6443", ""},
-		"given without a port":    {"https://k3s:6443", "https://k3s.example.com", supervisor.K3s, "https://k3s.example.com:443", "the supervisor's port is 6443"},
-		"given without, by proxy": {"https://rancher/k8s/clusters/c-1", "https://k3s.example.com", supervisor.K3s, "https://k3s.example.com:443", "the supervisor's port is 6443"},
-		"given the API of RKE2":   {"https://rke2:6443", "https://rke2:6443", supervisor.RKE2, "https://rke2:6443", "the supervisor's port is 9345"},
-		"given RKE2's port":       {"https://k3s:6443", "https://k3s:9345", supervisor.K3s, "https://k3s:9345", "the supervisor's port is 6443"},
-		"given another port":      {"https://k3s:6443", "https://k3s:64433", supervisor.K3s, "https://k3s:64433", "nodes dial port 64433"},
-		"given the kubeconfig's":  {"https://k3s:7443", "https://balancer:7443", supervisor.K3s, "https://balancer:7443", ""},
+		"usual":                  {"https://k3s.example.com:6443/", "", supervisor.K3s, "https://k3s.example.com:6443", ""},
+		"load balancer":          {"https://k3s.example.com", "", supervisor.K3s, "https://k3s.example.com:443", ""},
+		"RKE2 has another port":  {"https://rke2.example.com:6443", "", supervisor.RKE2, "https://rke2.example.com:9345", ""},
+		"k3d":                    {"https://0.0.0.0:36123", "", supervisor.K3s, "https://127.0.0.1:36123", loopback},
+		"a Pod's":                {"https://10.43.0.1:443", "", supervisor.K3s, "https://10.43.0.1:443", "within the cluster"},
+		"given behind a proxy":   {"https://rancher/k8s/clusters/c-1", "https://k3s.example.com:6443", supervisor.K3s, "https://k3s.example.com:6443", ""},
+		"given without a port":   {"https://k3s:6443", "https://k3s.example.com", supervisor.K3s, "https://k3s.example.com:443", "the supervisor's port is 6443"},
+		"given the API of RKE2":  {"https://rke2:6443", "https://rke2:6443", supervisor.RKE2, "https://rke2:6443", "the supervisor's port is 9345"},
+		"given another port":     {"https://k3s:6443", "https://k3s:64433", supervisor.K3s, "https://k3s:64433", "nodes dial port 64433"},
+		"given the kubeconfig's": {"https://k3s:7443", "https://balancer:7443", supervisor.K3s, "https://balancer:7443", ""},
 	} {
 		var given supervisor.URL
 		if test.given != "" {
@@ -92,25 +88,11 @@ func TestServerURLsAreThoseOfTheServerNodes(t *testing.T) {
 			node("s1", k3s, "10.0.0.1", "control-plane", "etcd"), node("e1", k3s, "10.0.0.3", "etcd"), node("worker", k3s, "10.0.0.9"),
 		}, "https://10.0.0.1:7443 https://10.0.0.3:7443"},
 		"load balancer": {"https://k3s", []runtime.Object{node("s1", k3s, "10.0.0.1", "control-plane")}, "https://10.0.0.1:6443"},
-		"proxy":         {"https://k3s:8443/k8s", []runtime.Object{node("s1", k3s, "10.0.0.1", "control-plane")}, "https://10.0.0.1:6443"},
 		"RKE2":          {"https://rke2:6443", []runtime.Object{node("s1", rke2, "10.0.0.1", "control-plane")}, "https://10.0.0.1:9345"},
-		"IPv6":          {"https://k3s:6443", []runtime.Object{node("s1", k3s, "2001:db8::1", "etcd")}, "https://[2001:db8::1]:6443"},
 	} {
 		urls, err := newCluster(test.host, test.nodes...).ServerURLs(t.Context())
 		if got := fmt.Sprint(urls); err != nil || got != "["+test.want+"]" {
 			t.Errorf("%s: %s (%v), want %s", name, urls, err, test.want)
-		}
-	}
-}
-
-func TestServerURLsNeedNodesWithAnAddress(t *testing.T) {
-	for says, n := range map[string]*corev1.Node{
-		"no node with the role control-plane":  node("worker", "v1.31.1+k3s1", "10.0.0.9"),
-		`node "s1" has no internal IP address`: node("s1", "v1.31.1+k3s1", "", "control-plane"),
-	} {
-		urls, err := newCluster("https://k3s:6443", n).ServerURLs(t.Context())
-		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(hint.Of(err), "--server") {
-			t.Errorf("%s, error %v, hint %q, want %s", urls, err, hint.Of(err), says)
 		}
 	}
 }

@@ -44,10 +44,8 @@ func TestAnAnswerOfSomethingInBetweenIsAnError(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s is asked elsewhere", r.Method) }))
 	t.Cleanup(elsewhere.Close)
 	answers := map[string]http.HandlerFunc{
-		"found":     http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP,
-		"moved":     http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect).ServeHTTP,
-		"a page":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>sign in</html>") },
-		"an object": func(w http.ResponseWriter, _ *http.Request) { reply(w, struct{}{}, nil) },
+		"moved":  http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect).ServeHTTP,
+		"a page": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>sign in</html>") },
 	}
 	for line, method := range map[string]string{
 		"list": http.MethodGet, "extend abcdef --ttl 48h": http.MethodPatch, "delete abcdef": http.MethodDelete,

@@ -37,7 +37,8 @@ type Clients struct {
 func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
 	return Clients{flags, sync.OnceValues(func() (*cluster.Cluster, error) {
 		if namespace := *flags.Namespace; namespace != "" && namespace != bootstrap.Namespace {
-			return nil, hint.Wrap(fmt.Errorf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace), "leave --namespace out")
+			text := fmt.Sprintf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace)
+			return nil, hint.New(text, "leave --namespace out")
 		}
 		config, err := flags.ToRESTConfig()
 		if err != nil {

@@ -127,8 +127,8 @@ func (b *Batch) Err() error {
 		errs = append(errs, fmt.Errorf("%s not %s: %s", CountTokens(len(b.failed)), b.Done, strings.Join(b.failed, " ")))
 	}
 	if len(b.unknown) > 0 {
-		errs = append(errs, hint.Wrap(fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(b.unknown)), b.Done, strings.Join(b.unknown, " ")),
-			"look with: kubectl k3s-token list"))
+		lost := fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(b.unknown)), b.Done, strings.Join(b.unknown, " "))
+		errs = append(errs, hint.Wrap(lost, "look with: kubectl k3s-token list"))
 	}
 	if b.unchanged > 0 {
 		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(b.unchanged)))

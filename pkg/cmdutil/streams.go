@@ -67,7 +67,7 @@ func (s Streams) CanAsk() bool {
 // all 3 tokens?".
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !s.CanAsk() {
-		return hint.Wrap(errors.New("confirmation needed, but there is no terminal to ask on"), "add --yes to %s", strings.TrimSuffix(question, "?"))
+		return hint.New("confirmation needed, but there is no terminal to ask on", "add --yes to "+strings.TrimSuffix(question, "?"))
 	}
 	_ = printers.WriteEscaped(s.ErrOut, "Do you want to "+question+" [y/N] ")
 	answer, err := Await(ctx, func() (string, error) { return bufio.NewReader(s.In).ReadString('\n') })

@@ -9,7 +9,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
-// program is what differs between K3s and RKE2.
+// program has the differences between K3s and RKE2.
 type program struct {
 	name         string
 	script       string // the project's own install script
@@ -29,7 +29,7 @@ func (p Params) variable(format string) string {
 	return fmt.Sprintf(format, strings.ToUpper(p.program().name))
 }
 
-// configFile is where an agent looks for its configuration.
+// configFile is the path of an agent's configuration.
 func (p Params) configFile() string {
 	return fmt.Sprintf("/etc/rancher/%s/config.yaml", p.program().name)
 }

@@ -1,4 +1,4 @@
-// Package join writes what to paste on a new machine so that it joins a cluster
+// Package join writes the text to paste on a new machine, so that it joins a cluster
 // as an agent, and waits for its node.
 package join
 
@@ -87,14 +87,14 @@ type Params struct {
 	// NodeTaints are KEY=VALUE:EFFECT or KEY:EFFECT.
 	NodeTaints []string
 
-	// InstallURL is where the install script is; an empty one is the project's own.
+	// InstallURL is the address of the install script. If empty, it is the project's own.
 	InstallURL string
-	// InstallMirror is for INSTALL_K3S_MIRROR, such as cn: where the script downloads
-	// from. The project's own script does not know it; the one for China does.
+	// InstallMirror is the value of INSTALL_K3S_MIRROR, such as cn: the source of the
+	// script's downloads. The project's own script does not know it; the one for China does.
 	InstallMirror string
 }
 
-// Command returns what to paste on the new machine, without a final newline. Its
+// Command returns the text to paste on the new machine, without a final newline. Its
 // error is that of Validate, or that the format has no place for a value. The names
 // of flags, variables and keys are those of K3s (pkg/cli/cmds/agent.go and
 // install.sh) and of https://docs.rke2.io/install/quickstart.

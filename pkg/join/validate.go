@@ -59,7 +59,7 @@ func ValidateNodeName(name string) error {
 	return nil
 }
 
-// validateNode checks what the kubelet checks when it starts, and the API server
+// validateNode makes the checks of the kubelet when it starts, and of the API server
 // when the node registers.
 func (p Params) validateNode() error {
 	if p.NodeName != "" {

@@ -15,7 +15,7 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// Nodes is what a wait needs of client-go's NodeInterface.
+// Nodes has the methods of client-go's NodeInterface that a wait uses.
 type Nodes interface {
 	List(ctx context.Context, options metav1.ListOptions) (*corev1.NodeList, error)
 	Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
@@ -52,7 +52,7 @@ func ReadyNames(nodes []Node) []string {
 	return names
 }
 
-// Goal is what to wait for: the node Name or, if that is empty, Count new nodes.
+// Goal is the end of a wait: the node Name or, if that is empty, Count new nodes.
 type Goal struct {
 	Name  string
 	Count int
@@ -71,7 +71,7 @@ type Waiter struct {
 }
 
 // NewWaiter lists the nodes, and tries whether they may be watched. Call it before
-// there is a token to join with: what is there then is not new. The errors are
+// there is a token to join with, since the listed nodes are not new. The errors are
 // those of the API server.
 func NewWaiter(ctx context.Context, nodes Nodes) (*Waiter, error) {
 	list, err := nodes.List(ctx, metav1.ListOptions{})

@@ -61,12 +61,11 @@ func ends(outcome supervisor.Outcome) func(context.Context) (supervisor.Outcome,
 	return func(context.Context) (supervisor.Outcome, error) { return outcome, nil }
 }
 
-// site is a cluster of K3s servers, its API, and the options of a rotation that
-// passes the preflight.
+// site is a cluster of K3s servers, its API, and a rotation that passes the
+// preflight.
 type site struct {
-	rotation.Options
+	rotation.Rotation
 	api     *fake.Clientset
-	records *rotation.Records
 	servers []*server
 }
 
@@ -100,7 +99,7 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}},
 		})
 	}
-	s.api = fake.NewClientset(objects...)
+	s.api = fake.NewSimpleClientset(objects...)
 	s.api.PrependReactor("*", "configmaps", dryRun)
 	urls := slices.Clone(s.Servers)
 	s.Current = token.Token{CAHash: hash, User: token.UserServer, Secret: current}
@@ -113,7 +112,6 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 		return server, nil
 	}
 	s.Cluster = &cluster.Cluster{Config: &rest.Config{}, Client: s.api.CoreV1()}
-	s.records = rotation.NewRecords(s.api.CoreV1().ConfigMaps("kube-system"))
 	return s
 }
 
@@ -154,14 +152,14 @@ func (s *site) state() string {
 	return ""
 }
 
-// preflight returns a plan that has passed.
-func (s *site) preflight(t *testing.T) *rotation.Plan {
+// preflight returns a rotation that has passed the preflight.
+func (s *site) preflight(t *testing.T) *rotation.Rotation {
 	t.Helper()
-	plan, err := s.Preflight(t.Context())
-	if err != nil {
+	r := s.Rotation // one of several
+	if err := r.Preflight(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return plan
+	return &r
 }
 
 // leave puts the record of another rotation into the cluster.

@@ -15,7 +15,7 @@ var (
 	safePassword = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~+=-]{15,}$`)
 	// yamlNumber matches a number or a date of YAML. From config.yaml K3s would take
 	// another password.
-	yamlNumber = regexp.MustCompile(`^[0-9][0-9._eE+-]*$|^0[xob][0-9A-Fa-f_]+$`)
+	yamlNumber = regexp.MustCompile(`^[0-9][0-9._eE+-]*$|^0x[0-9A-Fa-f_]+$|^0o[0-7_]+$|^0b[01_]+$`)
 )
 
 const (
@@ -33,7 +33,7 @@ func NewToken(text string, current token.Token, allowUnsafe bool) (token.Token, 
 	if kind := current.Type(); kind == token.Bootstrap || kind == token.Agent {
 		return token.Token{}, hint.New(fmt.Sprintf("the current token is of type %s", kind), hintCurrent)
 	}
-	if text == "" {
+	for generate := text == ""; generate; generate = yamlNumber.MatchString(text) {
 		text = token.GeneratePassword().Reveal()
 	}
 	next, err := token.Parse(text)

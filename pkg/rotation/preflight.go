@@ -1,6 +1,6 @@
-// Package rotation replaces the server token of a K3s cluster. Options.Preflight
-// checks that the cluster is ready for it. Plan.Rotate sends the new token to one
-// server. Records keeps a record of the rotation in the cluster.
+// Package rotation replaces the server token of a K3s cluster. Rotation.Preflight
+// checks that the cluster is ready for it, and Rotation.Rotate sends the new token to
+// one server. Records keeps a record of the rotation in the cluster.
 //
 // All servers accept the old token until they are restarted with the new one,
 // so no probe shows an unfinished rotation. A second one, through another server,
@@ -36,12 +36,14 @@ type Session interface {
 	Close()
 }
 
-// Options are the tokens and the servers of a rotation.
-type Options struct {
+// Rotation is one rotation of the server token: Preflight, Rotate, Finish and Close, in
+// this order.
+type Rotation struct {
 	// Servers are those of the cluster. All are asked about the current token, and
 	// the first gets the new one.
 	Servers []supervisor.URL
-	// Current is the server token, and New the result of NewToken.
+	// Current is the server token, and New the result of NewToken. Preflight gives both
+	// the cluster's CA hash.
 	Current, New token.Token
 	// Force goes on despite an earlier record, without a record, and through a
 	// possible load balancer.
@@ -51,77 +53,72 @@ type Options struct {
 	Open func(ctx context.Context, server supervisor.URL, t token.Token) (Session, error)
 	// Cluster is that of the kubeconfig's context, or nil if there is none.
 	Cluster *cluster.Cluster
-}
 
-// Plan is a rotation that has passed the preflight.
-type Plan struct {
-	// Server is the server that gets the new token.
-	Server supervisor.URL
-	// Token is the new server token, in secure format.
-	Token token.Token
-	// Warnings are for the user to read before the rotation begins.
+	// Warnings are those of Preflight, for the user to read before Rotate.
 	Warnings []string
 
-	options  *Options
 	session  Session
 	records  *Records // nil if no record is kept
 	previous *Record  // of an earlier rotation
 	record   *Record  // of this one, once it is written
 }
 
-// Preflight checks the tokens, the servers and the record, and changes nothing.
-// Close the plan after use.
-func (o *Options) Preflight(ctx context.Context) (*Plan, error) {
-	session, err := o.Open(ctx, o.Servers[0], o.Current)
-	if err != nil {
-		return nil, err
+// Server returns the server that gets the new token.
+func (r *Rotation) Server() supervisor.URL { return r.Servers[0] }
+
+// Preflight checks the tokens, the servers and the record, and changes nothing in the
+// cluster. Without an error, the caller calls Close after use.
+func (r *Rotation) Preflight(ctx context.Context) (err error) {
+	if r.session, err = r.Open(ctx, r.Server(), r.Current); err != nil {
+		return err
 	}
-	p := &Plan{Server: o.Servers[0], Token: o.New.WithCAHash(session.CAHash()), options: o, session: session}
-	for _, check := range []func(context.Context) error{p.checkTokens, p.checkRecord, p.checkNodes} {
+	for _, check := range []func(context.Context) error{r.checkTokens, r.checkRecord, r.checkNodes} {
 		if err := check(ctx); err != nil {
-			p.Close()
-			return nil, err
+			r.Close()
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // Close closes the connection to the server.
-func (p *Plan) Close() { p.session.Close() }
+func (r *Rotation) Close() { r.session.Close() }
 
-func (p *Plan) warnf(format string, args ...any) {
-	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+func (r *Rotation) warnf(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
 }
 
 // unlessForced returns the error, or makes it a warning if the user insists.
-func (p *Plan) unlessForced(err error) error {
-	if !p.options.Force {
+func (r *Rotation) unlessForced(err error) error {
+	if !r.Force {
 		return err
 	}
-	p.warnf("%v", err)
+	r.warnf("%v", err)
 	return nil
 }
 
 // checkTokens compares the new token with the cluster's CA, and asks all servers
 // whether they accept the current one. A refusal shows that an earlier rotation is
 // not finished.
-func (p *Plan) checkTokens(ctx context.Context) error {
-	if hash := p.options.New.CAHash; hash != "" && hash != p.session.CAHash() {
+func (r *Rotation) checkTokens(ctx context.Context) error {
+	hash := r.session.CAHash()
+	if r.New.CAHash != "" && r.New.CAHash != hash {
 		return hint.New("the new token has the CA hash of another cluster", hintPassword)
 	}
+	r.Current.CAHash, r.New.CAHash = hash, hash
 	var errs []error
-	for _, url := range p.options.Servers {
-		if err := p.checkServer(ctx, url); err != nil {
+	for _, url := range r.Servers {
+		if err := r.checkServer(ctx, url); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", url, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (p *Plan) checkServer(ctx context.Context, url supervisor.URL) error {
-	session, current := p.session, p.options.Current.WithCAHash(p.session.CAHash())
-	if url != p.Server {
-		other, err := p.options.Open(ctx, url, current)
+func (r *Rotation) checkServer(ctx context.Context, url supervisor.URL) error {
+	session := r.session
+	if url != r.Server() {
+		other, err := r.Open(ctx, url, r.Current)
 		if err != nil {
 			return err
 		}
@@ -129,96 +126,97 @@ func (p *Plan) checkServer(ctx context.Context, url supervisor.URL) error {
 		session = other
 	}
 	// The agent token is good for agents, and cannot be rotated.
-	return session.Accepts(ctx, current, supervisor.Server)
+	return session.Accepts(ctx, r.Current, supervisor.Server)
 }
 
 // checkRecord looks for the record of an earlier rotation in the context's
 // cluster. A dry run shows whether the record of this one can be written.
-func (p *Plan) checkRecord(ctx context.Context) error {
-	c := p.options.Cluster
+func (r *Rotation) checkRecord(ctx context.Context) error {
+	c := r.Cluster
 	var ca cluster.CA
 	var err error
 	if c != nil {
 		if ca, err = c.CA(ctx); err != nil {
-			return p.withoutRecord(err)
+			return r.withoutRecord(err)
 		}
 	}
-	if ca.Hash != p.Token.CAHash {
-		p.warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
+	if ca.Hash != r.New.CAHash {
+		r.warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
 			"make sure that an earlier one is finished")
 		return nil
 	}
 	records := NewRecords(c.Client.ConfigMaps(metav1.NamespaceSystem))
-	if p.previous, err = records.Get(ctx); err != nil {
-		return p.withoutRecord(err)
+	if r.previous, err = records.Get(ctx); err != nil {
+		return r.withoutRecord(err)
 	}
-	if err := records.Save(ctx, p.newRecord(), metav1.DryRunAll); errors.Is(err, errOther) {
+	if err := records.Save(ctx, r.newRecord(), metav1.DryRunAll); errors.Is(err, errRecordChanged) {
 		return err
 	} else if err != nil {
-		return p.withoutRecord(err)
+		return r.withoutRecord(err)
 	}
-	p.records = records
-	return p.checkPrevious()
+	r.records = records
+	return r.checkPrevious()
 }
 
 // withoutRecord goes on without a record if the user insists.
-func (p *Plan) withoutRecord(err error) error {
+func (r *Rotation) withoutRecord(err error) error {
 	err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
-	return p.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
+	return r.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
 }
 
 // newRecord returns a record of this rotation, in place of an earlier one.
-func (p *Plan) newRecord() *Record {
-	r := &Record{State: started, Server: p.Server.String(), Started: time.Now().UTC().Format(time.RFC3339)}
-	if p.previous != nil {
-		r.meta = p.previous.meta
+func (r *Rotation) newRecord() *Record {
+	record := &Record{State: started, Server: r.Server().String(), Started: time.Now().UTC().Format(time.RFC3339)}
+	if r.previous != nil {
+		record.meta = r.previous.meta
 	}
-	return r
+	return record
 }
 
 // checkPrevious decides whether an earlier rotation is in the way. One whose
 // outcome is unknown may be repeated through the same server: that server takes
 // the old token until it is restarted.
-func (p *Plan) checkPrevious() error {
-	switch r := p.previous; {
-	case r == nil:
+func (r *Rotation) checkPrevious() error {
+	switch previous := r.previous; {
+	case previous == nil:
 		return nil
-	case r.State == string(supervisor.Unknown) && r.Server == p.Server.String():
-		p.warnf("the outcome of %s is not known; this one replaces it, through the same server", r)
+	case previous.State == string(supervisor.Unknown) && previous.Server == r.Server().String():
+		r.warnf("the outcome of %s is not known; this one replaces it, through the same server", previous)
 		return nil
 	default:
-		return p.unlessForced(hint.New(r.String()+" is not finished", "restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
+		return r.unlessForced(hint.New(previous.String()+" is not finished",
+			"restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
 	}
 }
 
 // checkNodes refuses a load balancer in front of several servers. Through it a
 // repeated request may reach another server, which does damage.
-func (p *Plan) checkNodes(ctx context.Context) error {
-	if p.records == nil {
+func (r *Rotation) checkNodes(ctx context.Context) error {
+	if r.records == nil {
 		return nil // the context is of another cluster, or does not answer
 	}
-	nodes, err := p.options.Cluster.ServerNodes(ctx)
+	nodes, err := r.Cluster.ServerNodes(ctx)
 	if err != nil {
-		p.warnf("the nodes cannot be listed: make sure that %s is one server, and no load balancer", p.Server)
+		r.warnf("the nodes cannot be listed: make sure that %s is one server, and no load balancer", r.Server())
 		return nil
 	}
-	if checked := len(p.options.Servers); checked < len(nodes) {
-		p.warnf("%d of the cluster's %d servers are not checked: add --all-servers", len(nodes)-checked, len(nodes))
+	if checked := len(r.Servers); checked < len(nodes) {
+		r.warnf("%d of the cluster's %d servers are not checked: add --all-servers", len(nodes)-checked, len(nodes))
 	}
-	if len(nodes) < 2 || p.isOneOf(nodes) {
+	if len(nodes) < 2 || r.isOneOf(nodes) {
 		return nil
 	}
-	text := fmt.Sprintf("%s is none of the cluster's %d servers", p.Server, len(nodes))
-	return p.unlessForced(hint.New(text, "name one of them with --server, or add --force if it leads to one server only"))
+	text := fmt.Sprintf("%s is none of the cluster's %d servers", r.Server(), len(nodes))
+	return r.unlessForced(hint.New(text, "name one of them with --server, or add --force if it leads to one server only"))
 }
 
 // isOneOf reports whether all connections lead to one of the nodes, or into a
 // tunnel that starts on this machine. Behind a proxy only the server's own
 // address counts, since the connections end at the proxy.
-func (p *Plan) isOneOf(nodes []corev1.Node) bool {
-	hosts := []string{p.Server.Host()}
-	if !p.session.Proxied() {
-		remote, _, _ := net.SplitHostPort(p.session.Remote())
+func (r *Rotation) isOneOf(nodes []corev1.Node) bool {
+	hosts := []string{r.Server().Host()}
+	if !r.session.Proxied() {
+		remote, _, _ := net.SplitHostPort(r.session.Remote())
 		if net.ParseIP(remote).IsLoopback() {
 			return true
 		}

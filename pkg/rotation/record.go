@@ -64,8 +64,8 @@ func (s *Records) Get(ctx context.Context) (*Record, error) {
 	return &Record{data["state"], data["server"], data["started"], configMap.ObjectMeta}, nil
 }
 
-// errOther is returned if the record has changed since it was read.
-var errOther = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
+// errRecordChanged is returned if the record has changed since it was read.
+var errRecordChanged = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
 
 // Save creates the record, or updates one that Get or Save has set. It fails if
 // the record in the cluster has changed since. So of two rotations at once only one
@@ -83,7 +83,7 @@ func (s *Records) Save(ctx context.Context, r *Record, dryRun ...string) error {
 	}
 	switch {
 	case apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):
-		return errOther
+		return errRecordChanged
 	case err != nil:
 		return err
 	}

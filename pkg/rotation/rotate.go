@@ -14,14 +14,14 @@ import (
 //
 // Unless the outcome is supervisor.NotRotated, the server may have the new token,
 // and the caller gives it to the user. After any outcome, the caller calls Finish.
-func (p *Plan) Rotate(ctx context.Context) (supervisor.Outcome, error) {
+func (r *Rotation) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 	writing, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
 	var err error
-	if p.records != nil {
-		record := p.newRecord()
-		if err = p.records.Save(writing, record); err == nil {
-			p.record = record
+	if r.records != nil {
+		record := r.newRecord()
+		if err = r.records.Save(writing, record); err == nil {
+			r.record = record
 		}
 	}
 	if err == nil {
@@ -30,29 +30,29 @@ func (p *Plan) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 	if err != nil {
 		return supervisor.NotRotated, fmt.Errorf("ConfigMap kube-system/%s: %w", RecordName, err)
 	}
-	return p.session.Rotate(writing, p.options.Current, p.Token.Secret)
+	return r.session.Rotate(writing, r.Current, r.New.Secret)
 }
 
 // Finish writes the outcome into the record, or takes the record back if the
 // token was not rotated. It goes on for a few seconds if ctx ends.
-func (p *Plan) Finish(ctx context.Context, outcome supervisor.Outcome) error {
-	if p.record == nil {
+func (r *Rotation) Finish(ctx context.Context, outcome supervisor.Outcome) error {
+	if r.record == nil {
 		return nil
 	}
 	writing, cancel := bootstrap.WithGrace(ctx)
 	defer cancel()
-	r := *p.record
+	record := *r.record
 	var err error
 	switch {
-	case outcome == supervisor.NotRotated && p.previous == nil:
-		err = p.records.Remove(writing, &r)
+	case outcome == supervisor.NotRotated && r.previous == nil:
+		err = r.records.Remove(writing, &record)
 	case outcome == supervisor.NotRotated:
-		r = *p.previous
-		r.meta = p.record.meta
-		err = p.records.Save(writing, &r)
+		record = *r.previous
+		record.meta = r.record.meta
+		err = r.records.Save(writing, &record)
 	default:
-		r.State = string(outcome)
-		err = p.records.Save(writing, &r)
+		record.State = string(outcome)
+		err = r.records.Save(writing, &record)
 	}
 	if err != nil {
 		return fmt.Errorf("ConfigMap kube-system/%s does not tell the outcome: %w", RecordName, err)

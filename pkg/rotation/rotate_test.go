@@ -32,9 +32,9 @@ func TestOneServerIsToldAndTheRecordIsThereBefore(t *testing.T) {
 			if earlier != "" {
 				s.leave(t, earlier, through)
 			}
-			plan := s.preflight(t)
-			if s.state() != earlier || plan.Token != s.New.WithCAHash(hash) {
-				t.Errorf("after the preflight the record is %q, and the plan %+v", s.state(), plan)
+			r := s.preflight(t)
+			if s.state() != earlier || r.New != s.New.WithCAHash(hash) {
+				t.Errorf("after the preflight the record is %q, and the rotation %+v", s.state(), r)
 			}
 			s.servers[0].rotate = func(context.Context) (supervisor.Outcome, error) {
 				if data := s.record().Data; data["state"] != "started" || data["server"] != through || data["started"] == longAgo {
@@ -42,8 +42,8 @@ func TestOneServerIsToldAndTheRecordIsThereBefore(t *testing.T) {
 				}
 				return outcome, nil
 			}
-			got, _ := plan.Rotate(t.Context())
-			if err := plan.Finish(t.Context(), got); err != nil || got != outcome || s.state() != cmp.Or(want, earlier) {
+			got, _ := r.Rotate(t.Context())
+			if err := r.Finish(t.Context(), got); err != nil || got != outcome || s.state() != cmp.Or(want, earlier) {
 				t.Errorf("got %s, %v, and the record is %q", got, err, s.state())
 			}
 			if !slices.Equal(s.servers[0].told, []string{strong}) || len(s.servers[1].told) > 0 {
@@ -86,8 +86,9 @@ func TestTheRecordIsChangedAsItWasSeen(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 1)
 	s.leave(t, "unknown", "https://10.0.0.1:6443")
-	record, err := s.records.Get(t.Context())
-	if err = errors.Join(err, s.records.Save(t.Context(), record), s.records.Remove(t.Context(), record)); err != nil {
+	records := rotation.NewRecords(s.api.CoreV1().ConfigMaps("kube-system"))
+	record, err := records.Get(t.Context())
+	if err = errors.Join(err, records.Save(t.Context(), record), records.Remove(t.Context(), record)); err != nil {
 		t.Fatal(err)
 	}
 	actions := s.api.Actions()
@@ -101,17 +102,17 @@ func TestTheRecordIsChangedAsItWasSeen(t *testing.T) {
 func TestAnInterruptBeforeTheRequestLeavesEverythingAsItIs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 1)
-	plan := s.preflight(t)
+	r := s.preflight(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	s.api.PrependReactor("create", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
 		interrupt()
 		return false, nil, nil
 	})
-	outcome, err := plan.Rotate(ctx)
+	outcome, err := r.Rotate(ctx)
 	if outcome != supervisor.NotRotated || !errors.Is(err, context.Canceled) || len(s.servers[0].told) > 0 {
 		t.Errorf("got %s, %v, or the server was told a new token", outcome, err)
 	}
-	if err := plan.Finish(ctx, outcome); err != nil || s.record() != nil {
+	if err := r.Finish(ctx, outcome); err != nil || s.record() != nil {
 		t.Errorf("the record is %v, %v", s.record(), err)
 	}
 }
@@ -121,7 +122,7 @@ func TestAnInterruptWaitsForTheAnswer(t *testing.T) {
 	for answer, want := range map[time.Duration]supervisor.Outcome{time.Second: supervisor.Rotated, time.Hour: supervisor.Unknown} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, 1)
-			plan := s.preflight(t)
+			r := s.preflight(t)
 			ctx, interrupt := context.WithCancel(t.Context())
 			s.servers[0].rotate = func(ctx context.Context) (supervisor.Outcome, error) {
 				interrupt()
@@ -133,11 +134,11 @@ func TestAnInterruptWaitsForTheAnswer(t *testing.T) {
 				}
 			}
 			start := time.Now()
-			outcome, err := plan.Rotate(ctx)
+			outcome, err := r.Rotate(ctx)
 			if waited := time.Since(start); outcome != want || waited != min(answer, bootstrap.Grace) {
 				t.Errorf("got %s, %v after %s", outcome, err, waited)
 			}
-			if err := plan.Finish(ctx, outcome); err != nil || s.state() != string(want) {
+			if err := r.Finish(ctx, outcome); err != nil || s.state() != string(want) {
 				t.Errorf("the record is %q, %v", s.state(), err)
 			}
 		})

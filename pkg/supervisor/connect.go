@@ -175,7 +175,7 @@ func (s *Session) download(ctx context.Context) error {
 		return err
 	}
 	s.bundle, s.certificates = r.body, r.certificates
-	s.report.HostTrusts = s.isFrom(s.opts.HostCAs)
+	s.report.HostTrusts = s.isSignedBy(s.opts.HostCAs)
 	return nil
 }
 
@@ -253,7 +253,8 @@ func (s *Session) path(resource string) string {
 func (s *Session) identify(ctx context.Context) error {
 	r, err := s.client.get(ctx, s.path("readyz"), "")
 	if err == nil && (r.status != http.StatusForbidden || r.message() != "forbidden") {
-		err = hint.New(fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status), "wait if it is starting; otherwise "+noProxy)
+		text := fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status)
+		err = hint.New(text, "wait if it is starting; otherwise "+noProxy)
 	}
 	return err
 }

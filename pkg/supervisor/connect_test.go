@@ -81,29 +81,6 @@ func startProxy(t *testing.T, server string) func(*http.Request) (*url.URL, erro
 	return http.ProxyURL(proxyURL)
 }
 
-func TestANodeUsesAProxyOnlyIfItHasTo(t *testing.T) {
-	t.Parallel()
-	k := (&k3s{}).start(t)
-	elsewhere, working, dead := parseURL(t, "https://s1.invalid:6443"), startProxy(t, k.url.String()), startProxy(t, nobody)
-	for says, test := range map[string]struct {
-		server supervisor.URL
-		proxy  func(*http.Request) (*url.URL, error)
-	}{
-		"":                        {k.url, dead},
-		"only a proxy reaches it": {elsewhere, working},
-		"cannot reach s1.invalid:6443; the proxy refuses to connect": {elsewhere, dead},
-		"cannot reach s1.invalid:6443":                               {elsewhere, nil},
-	} {
-		opts := quick(k.hash)
-		opts.Proxy, opts.ProxyHint = test.proxy, "check proxy-url"
-		if report := verify(t, test.server, serverPassword, supervisor.Agent, opts); says != "" {
-			checkError(t, report.Err, says)
-		} else if report.Err != nil {
-			t.Error(report.Err)
-		}
-	}
-}
-
 func TestAClientOfItsOwnUsesTheProxy(t *testing.T) {
 	t.Parallel()
 	k := (&k3s{}).start(t)

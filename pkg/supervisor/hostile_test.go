@@ -53,12 +53,14 @@ func named(names ...string) func(*x509.Certificate) {
 func TestHostileServersNeverSeeCredentials(t *testing.T) {
 	t.Parallel()
 	ours, evil := newCA(t, nil), newCA(t, nil)
-	good, bad := issue(t, ours), issue(t, evil)
+	good, bad, intermediate := issue(t, ours), issue(t, evil), newCA(t, ours)
+	shown, appended := bundle(intermediate, ours), bundle(intermediate, ours, evil) // of the same hash
 	expired := issue(t, ours, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-	genuine := (&k3s{bundles: [][]byte{bundle(ours)}, certs: []tls.Certificate{good}}).start(t)
+	genuine := (&k3s{bundles: [][]byte{shown}, certs: []tls.Certificate{good}}).start(t)
 	certs := func(certs ...tls.Certificate) func(*k3s) { return func(k *k3s) { k.certs = certs } }
 	bundles := func(bundles ...[]byte) func(*k3s) { return func(k *k3s) { k.bundles = bundles } }
 	another := func(k *k3s) { k.certs, k.bundles = []tls.Certificate{bad}, [][]byte{bundle(evil)} }
+	withAppended := func(k *k3s) { k.certs, k.bundles = []tls.Certificate{good, bad}, [][]byte{appended} }
 	fronted := func(f front) func(*k3s) { return func(k *k3s) { k.front = f } }
 	huge := bytes.Repeat([]byte("#"), 64<<10)
 	const ok = "HTTP/1.1 200 OK\r\n"
@@ -71,14 +73,15 @@ func TestHostileServersNeverSeeCredentials(t *testing.T) {
 		"another CA than the hash":                  {stepCompare, "the token is for CA", another},
 		"the real bundle, another CA's certificate": {stepValidate, notSigned, certs(bad)},
 		"CA switched after the download":            {stepValidate, notSigned, certs(good, bad)},
+		"CA switched to one in the bundle":          {stepValidate, notSigned, withAppended},
 		"CA switched after the validation":          {stepCredentials, notSigned, certs(good, good, bad)},
 		"CA switched before the credentials":        {stepCredentials, notSigned, certs(good, good, good, bad)},
-		"bundle switched after the download":        {stepValidate, "CA bundle has changed", bundles(bundle(ours), bundle(evil))},
+		"bundle switched after the download":        {stepValidate, "CA bundle has changed", bundles(shown, bundle(evil))},
 		"a certificate for another name":            {stepValidate, "not for 127.0.0.1", certs(issue(t, ours, named("s1.example", "\x1b[2J")))},
 		"an expired certificate":                    {stepValidate, "has expired or is not valid", certs(expired)},
 		"a redirect on /cacerts":                    {stepDownload, "answers with status 307", fronted(redirect("/cacerts", genuine.url))},
 		"a redirect on readyz":                      {stepCredentials, "answers with status 307", fronted(redirect("/readyz", genuine.url))},
-		"a bundle of more than 64 KiB":              {stepDownload, incomplete, bundles(append(huge, bundle(ours)...))},
+		"a bundle of more than 64 KiB":              {stepDownload, incomplete, bundles(append(huge, shown...))},
 		"no PEM":                                    {stepHash, "/cacerts has no valid certificates", bundles([]byte("<html>hi</html>"))},
 		"huge headers":                              {stepDownload, incomplete, fronted(raw("", ok+"X: "+strings.Repeat("x", 1<<20)+"\r\n\r\n"))},
 		"no HTTP":                                   {stepDownload, incomplete, fronted(raw("", "SSH-2.0-OpenSSH_9.6\r\n\r\n\r\n"))},
@@ -90,7 +93,7 @@ func TestHostileServersNeverSeeCredentials(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for credentials, role := range joining {
-				k := &k3s{bundles: [][]byte{bundle(ours)}, certs: []tls.Certificate{good}}
+				k := &k3s{bundles: [][]byte{shown}, certs: []tls.Certificate{good}}
 				test.change(k)
 				report := verify(t, k.start(t).url, credentials, role, quick(genuine.hash))
 				if len(report.Steps) != test.step || report.Steps[test.step-1].Status != supervisor.Failed {

@@ -78,11 +78,13 @@ func judge(resp response, sent bool, err error) (outcome Outcome, repeat bool, r
 	case code == http.StatusOK:
 		return Rotated, false, nil
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return NotRotated, false, hint.New("the server refuses the current token"+status, "use the server token with which the server was last started")
+		return NotRotated, false, hint.New("the server refuses the current token"+status,
+			"use the server token with which the server was last started")
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && resp.message() != "": // of K3s itself
 		return NotRotated, true, hint.New("the server is busy or still starting"+status, tryAgain)
 	case code >= 300 && code <= 499:
-		return NotRotated, false, hint.New("the server does not take the request"+status, "check that it is a K3s server that knows k3s token rotate")
+		return NotRotated, false, hint.New("the server does not take the request"+status,
+			"check that it is a K3s server that knows k3s token rotate")
 	}
 	text := "the server failed to rotate the token" + status
 	if id := errorID.FindString(resp.message()); id != "" {

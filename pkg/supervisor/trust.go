@@ -47,7 +47,7 @@ func (s *Session) contextCA(ctx context.Context) []byte {
 func (s *Session) trustedCAs(ctx context.Context) (*x509.CertPool, error) {
 	all, vouched := s.allCAs(), s.vouchedCAs()
 	switch {
-	case s.isFrom(vouched) || !s.isFrom(all):
+	case s.isSignedBy(vouched) || !s.isSignedBy(all):
 		return vouched, nil
 	case s.opts.CAHash == "" || bytes.Equal(s.contextCA(ctx), s.bundle):
 		return all, nil
@@ -84,9 +84,9 @@ func (s *Session) vouchedCAs() *x509.CertPool {
 	return vouched
 }
 
-// isFrom reports whether the server's certificate is valid and signed by one of the CAs,
+// isSignedBy reports whether the server's certificate is valid and signed by one of the CAs,
 // or of this machine's if cas is nil.
-func (s *Session) isFrom(cas *x509.CertPool) bool {
+func (s *Session) isSignedBy(cas *x509.CertPool) bool {
 	opts := x509.VerifyOptions{Roots: cas, DNSName: s.serverName(), Intermediates: x509.NewCertPool()}
 	for _, cert := range s.certificates[1:] {
 		opts.Intermediates.AddCert(cert)
@@ -98,6 +98,6 @@ func (s *Session) isFrom(cas *x509.CertPool) bool {
 // nodeTrusts reports whether a node sends its token to the server in spite of the error,
 // by K3s's rules (validateCAHash in pkg/clientaccess/token.go).
 func (s *Session) nodeTrusts(err error) bool {
-	withoutHash := errors.Is(err, errUnverified) && s.isFrom(s.allCAs())
+	withoutHash := errors.Is(err, errUnverified) && s.isSignedBy(s.allCAs())
 	return s.report.HostTrusts || withoutHash || errors.Is(err, errNotVouched)
 }

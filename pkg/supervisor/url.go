@@ -43,7 +43,8 @@ type URL struct {
 // $HOST, %HOST%, [server], __HOST__, SERVER_IP or xxx.
 var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|//[xX]{2,}(:|/|$)`)
 
-var errHost = hint.New("the server URL has no valid DNS name or IP address", "name a server that nodes reach, such as https://k3s.example.com:6443")
+var errHost = hint.New("the server URL has no valid DNS name or IP address",
+	"name a server that nodes reach, such as https://k3s.example.com:6443")
 
 // ParseURL parses the address of a server, which white space may surround. The default
 // port is 443, as in K3s. It is an error if a node of K3s could not dial the address

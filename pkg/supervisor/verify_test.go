@@ -30,11 +30,14 @@ func TestVerdictsByRole(t *testing.T) {
 		verdicts verdicts
 		says     says
 	}{
-		"bootstrap token":               {bootstrapToken, &k3s{}, verdicts{accepted, forbidden}, says{"", "bootstrap tokens join agents only"}},
-		"unknown bootstrap token":       {"zzzzzz.0123456789abcdef", &k3s{}, verdicts{refused, refused}, says{"not expired or deleted", ""}},
-		"server token":                  {serverToken, &k3s{}, verdicts{accepted, accepted}, says{}},
-		"server token, older release":   {serverToken, &k3s{older: true}, verdicts{accepted, accepted}, says{}},
-		"server token, own agent token": {serverToken, &k3s{ownAgent: true}, verdicts{refused, accepted}, says{"its agent token if it has one", "both: --token and --agent-token"}},
+		"bootstrap token":             {bootstrapToken, &k3s{}, verdicts{accepted, forbidden}, says{"", "bootstrap tokens join agents only"}},
+		"unknown bootstrap token":     {"zzzzzz.0123456789abcdef", &k3s{}, verdicts{refused, refused}, says{"not expired or deleted", ""}},
+		"server token":                {serverToken, &k3s{}, verdicts{accepted, accepted}, says{}},
+		"server token, older release": {serverToken, &k3s{older: true}, verdicts{accepted, accepted}, says{}},
+		"server token, own agent token": {
+			serverToken, &k3s{ownAgent: true}, verdicts{refused, accepted},
+			says{"its agent token if it has one", "both: --token and --agent-token"},
+		},
 		"agent token":                   {"K10::node:" + agentPassword, &k3s{}, verdicts{accepted, refused}, says{"", "use the server token"}},
 		"a user that nodes do not send": {"K10::me:" + serverPassword, &k3s{}, verdicts{accepted, accepted}, says{}},
 	} {
@@ -101,36 +104,28 @@ func TestACAThatTheHashDoesNotVouchForIsNotTrusted(t *testing.T) {
 	for name, test := range map[string]struct {
 		cert     tls.Certificate
 		bundle   []byte
-		hash     string // else that of the bundle
 		context  []byte
 		hostCAs  *x509.CertPool
 		verdicts verdicts
 		says     says
 	}{
 		"a name that is not in the certificate": {
-			good, bundle(ours), "", nil, pool(),
+			good, bundle(ours), nil, pool(),
 			verdicts{accepted, notSent}, says{"", "or start the server with --tls-san localhost"},
 		},
 		"TLS ends in between": {
-			issue(t, evil, named("localhost")), bundle(ours), "", nil, pool(evil),
+			issue(t, evil, named("localhost")), bundle(ours), nil, pool(evil),
 			verdicts{notSent, unproved}, says{"let the load balancer pass TLS through", "not signed by the trusted CA"},
 		},
-		"another cluster that the host trusts": {
-			good, bundle(ours), otherHash, nil, pool(ours),
-			verdicts{unproved, notSent}, says{"the token is for CA", "the token is for CA"},
-		},
 		"a CA that is appended to the bundle": {
-			bad, rotated, "", bundle(intermediate, ours), pool(),
+			bad, rotated, bundle(intermediate, ours), pool(),
 			verdicts{unproved, notSent}, says{"delete Secret kube-system/k3s-serving", "not for localhost"},
 		},
-		"a rotated CA that the context vouches for": {bad, rotated, "", rotated, pool(), verdicts{accepted, notSent}, says{}},
+		"a rotated CA that the context vouches for": {bad, rotated, rotated, pool(), verdicts{accepted, notSent}, says{}},
 	} {
 		k := (&k3s{certs: []tls.Certificate{test.cert}, bundles: [][]byte{test.bundle}}).start(t)
 		u := parseURL(t, strings.Replace(k.url.String(), "127.0.0.1", "localhost", 1))
 		opts := quick(k.hash)
-		if test.hash != "" {
-			opts.CAHash = test.hash
-		}
 		opts.HostCAs, opts.ContextCA = test.hostCAs, func(context.Context) []byte { return test.context }
 		for i, role := range roles {
 			report := verify(t, u, serverPassword, role, opts)

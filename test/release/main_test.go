@@ -83,9 +83,9 @@ func commitSources(dir string) error {
 	return err
 }
 
-// standIns replace programs that need an identity or minutes to build. A signature is
+// stubs replace programs that need an identity or minutes to build. A signature is
 // a copy of the signed file, and an SBOM the name of the described one.
-var standIns = map[string]string{
+var stubs = map[string]string{
 	"cosign": "#!/bin/sh\n" + `cp "$4" "${3#--bundle=}"` + "\n",
 	"syft":   "#!/bin/sh\n" + `basename "$1" > "${3#spdx-json=}"` + "\n",
 }
@@ -97,7 +97,7 @@ func makeRelease(source, dist string, env ...string) (*build, error) {
 	if err := os.MkdirAll(programs, 0o700); err != nil {
 		return nil, err
 	}
-	for name, script := range standIns {
+	for name, script := range stubs {
 		if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o700); err != nil {
 			return nil, err
 		}

@@ -118,7 +118,7 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 	cmdutil.CompleteValues(cmd, "usages", bootstrapapi.KnownTokenUsages...)
 }
 
-// Validate refuses what can be refused without a cluster.
+// Validate checks the arguments and the flags, without a cluster.
 func (o *Options) Validate(cmd *cobra.Command, args []string) error {
 	switch {
 	case o.Count < 1 || o.Count > maxCount:
@@ -177,7 +177,7 @@ func (o *Options) readToken(ctx context.Context, arg string) (token.Token, error
 }
 
 // Run creates the tokens and delivers them, or removes them again, and then waits for
-// their nodes. What can fail without a token in the cluster fails first.
+// their nodes. All checks that need no token in the cluster come first.
 func (o *Options) Run(ctx context.Context, c machine.Cluster, nodes join.Nodes, store Store, printer printers.ResourcePrinter) (err error) {
 	if err := o.gather(ctx, c); err != nil {
 		return err
@@ -214,7 +214,8 @@ func (o *Options) Run(ctx context.Context, c machine.Cluster, nodes join.Nodes, 
 	return errors.Join(failure, undelivered, o.undo(ctx, store, lost))
 }
 
-// gather learns what the command needs of the cluster, and so the group of the token.
+// gather asks the cluster for the facts that the command needs, and sets the groups of
+// the token.
 func (o *Options) gather(ctx context.Context, c machine.Cluster) error {
 	err := o.Gather(ctx, c, o.Streams, machine.Need{
 		CA:  o.Format == token.SecureFormat || !o.Print.IsText(),

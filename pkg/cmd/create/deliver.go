@@ -25,7 +25,7 @@ import (
 // removeTimeout is how long remove tries.
 const removeTimeout = 30 * time.Second
 
-// Store is what create needs of a store of bootstrap tokens.
+// Store has the methods of a bootstrap.Store that create uses.
 type Store interface {
 	Create(ctx context.Context, t *bootstrap.Token) error
 	Undo(ctx context.Context, t *bootstrap.Token) error
@@ -138,7 +138,7 @@ func ids(tokens []*bootstrap.Token) string {
 // rehearse prints a sample, so that a template that does not fit is found before
 // there is a token. It warns of one that leaves the secret out.
 func (o *Options) rehearse() error {
-	printer, err := o.Print.ToPrinter() // some remember what they have printed
+	printer, err := o.Print.ToPrinter() // a new one, since some keep state
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (o *Options) rehearse() error {
 	return nil
 }
 
-// object returns what is printed: the token, or a list with --count.
+// object returns the object to print: the token, or a list with --count.
 func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 	list := &v1alpha1.BootstrapTokenList{}
 	for _, t := range tokens {
@@ -172,7 +172,7 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 	return list
 }
 
-// printText prints the token, or what to paste on the new machine.
+// printText prints the token, or the text to paste on the new machine.
 func (o *Options) printText(obj runtime.Object, w io.Writer) (err error) {
 	line := obj.(*v1alpha1.BootstrapToken).Token
 	if o.Join != "" {

@@ -1,4 +1,4 @@
-// Package joincommand is the verb join-command: what to paste on a new machine, for
+// Package joincommand is the verb join-command: the text to paste on a new machine, for
 // a token that exists.
 package joincommand
 
@@ -80,7 +80,7 @@ func (o *Options) Complete(ctx context.Context, args []string) (err error) {
 	return o.Flags.Complete()
 }
 
-// Run prints what to paste.
+// Run prints the text to paste.
 func (o *Options) Run(ctx context.Context, c machine.Cluster) error {
 	if err := o.Gather(ctx, c, o.Streams, machine.Need{CA: true, URL: true}); err != nil {
 		return err

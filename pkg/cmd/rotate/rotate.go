@@ -30,7 +30,7 @@ type Options struct {
 	Yes          bool
 
 	// Rotation has the tokens and the servers. Complete and Target set all but Force.
-	Rotation rotation.Options
+	Rotation rotation.Rotation
 }
 
 // NewOptions returns the options without any flags.

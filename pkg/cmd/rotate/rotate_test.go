@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd/rotate"
@@ -60,7 +59,7 @@ func newSetup(t *testing.T) *setup {
 	s := &setup{outcome: supervisor.Rotated, onRotate: func() {}}
 	s.Options = rotate.NewOptions(cmdutil.Streams{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &s.out, ErrOut: &s.errOut}})
 	s.Yes, s.DryRun = true, cmdutil.DryRunNone
-	s.Rotation = rotation.Options{
+	s.Rotation = rotation.Rotation{
 		Servers: []supervisor.URL{url},
 		Current: token.Token{CAHash: hash, User: token.UserServer, Secret: current},
 		New:     token.Token{User: token.UserServer, Secret: next},
@@ -159,49 +158,5 @@ func TestWhatCanFailFailsBeforeTheServerIsTold(t *testing.T) {
 	}
 	if content, _ := os.ReadFile(existing); string(content) != "precious" {
 		t.Error("the file was overwritten")
-	}
-}
-
-func TestStructuredResults(t *testing.T) {
-	t.Parallel()
-	s := newSetup(t)
-	*s.Print.OutputFormat = "jsonpath={.kind} {.outcome} {.server} {.restart[0]} {.reason} {.token}\n"
-	s.outcome = supervisor.Unknown
-	if _, err := s.run(t); err == nil || s.out.String() != "TokenRotation unknown https://10.0.0.1:6443 https://10.0.0.1:6443 the connection is gone "+line(next) {
-		t.Errorf("got %q, %v", s.out.String(), err)
-	}
-}
-
-func TestCommandLines(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "current")
-	if err := os.WriteFile(file, []byte(line(current)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		stdin, args, says string
-	}{
-		"no current token":      {"", "", "current token: no token given"},
-		"an agent token":        {"K10" + hash + "::node:" + next, "-t -", "the current token is of type agent"},
-		"a bad new token":       {"abcdef.0123456789abcdef", "--token-file FILE --new-token -", "form of a bootstrap token"},
-		"no such file":          {"", "--token-file FILE --new-token-file nowhere", "new token: open nowhere"},
-		"a client dry run":      {"short", "--dry-run=client --token-file FILE --new-token - --allow-unsafe-token", "the tokens are well-formed"},
-		"a server that is down": {"", "--token-file FILE", "nothing listens on 127.0.0.1:1"},
-	} {
-		streams, in, _, errOut := genericiooptions.NewTestIOStreams()
-		in.WriteString(test.stdin)
-		flags := genericclioptions.NewConfigFlags(true)
-		*flags.APIServer = "https://127.0.0.1:1" // nothing listens there
-		cmd := rotate.NewCommand(cmdutil.NewClients(flags, cmdutil.Streams{IOStreams: streams}), cmdutil.Streams{IOStreams: streams})
-		cmd.SetArgs(strings.Fields("--yes " + strings.Replace(test.args, "FILE", file, 1)))
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		err := cmd.ExecuteContext(t.Context())
-		if err != nil {
-			cmdutil.ReportError(errOut, err)
-		}
-		stderr := errOut.String()
-		if has(t, stderr, test.says); (err == nil) != (name == "a client dry run") || strings.Contains(stderr, current) || strings.Contains(stderr, next) {
-			t.Errorf("%s: got error %v, or a token on stderr:\n%s", name, err, stderr)
-		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
@@ -30,18 +29,17 @@ Keep the old token: snapshots from before cannot be restored without it.`
 // Run checks the servers, asks, and rotates the token. The new token is in the
 // file before the server is told, or printed as soon as the server may have it.
 func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
-	plan, err := o.Rotation.Preflight(ctx)
-	if err != nil {
+	if err := o.Rotation.Preflight(ctx); err != nil {
 		return err
 	}
-	defer plan.Close()
-	if err := o.rehearse(plan); err != nil {
+	defer o.Rotation.Close()
+	if err := o.rehearse(); err != nil {
 		return err
 	}
-	for _, warning := range plan.Warnings {
+	for _, warning := range o.Rotation.Warnings {
 		o.Warnf("%s", warning)
 	}
-	o.Notef("server to tell: %s; servers checked: %d", plan.Server, len(o.Rotation.Servers))
+	o.Notef("server to tell: %s; servers checked: %d", o.Rotation.Server(), len(o.Rotation.Servers))
 	if o.DryRun == cmdutil.DryRunServer {
 		o.Notef("server token not rotated%s", o.DryRun.Suffix())
 		return nil
@@ -51,21 +49,21 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 			return err
 		}
 	}
-	return o.rotate(ctx, plan, printer)
+	return o.rotate(ctx, printer)
 }
 
 // rehearse prints the result to nowhere before a server is told. It returns an error if
 // the template fails, or leaves out the only copy of the new token.
-func (o *Options) rehearse(plan *rotation.Plan) error {
+func (o *Options) rehearse() error {
 	printer, err := o.Print.ToPrinter() // a new one, since some keep state
 	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
-	if err := printer.PrintObj(o.result(plan, supervisor.Rotated, nil), &out); err != nil {
+	if err := printer.PrintObj(o.result(supervisor.Rotated, nil), &out); err != nil {
 		return err
 	}
-	if o.printsOnlyCopy() && !bytes.Contains(out.Bytes(), []byte(plan.Token.Secret.Reveal())) {
+	if o.printsOnlyCopy() && !bytes.Contains(out.Bytes(), []byte(o.Rotation.New.Secret.Reveal())) {
 		return hint.New("the output leaves out the new token", "add .token to it, or add --new-token-output FILE")
 	}
 	return nil
@@ -78,69 +76,69 @@ func (o *Options) printsOnlyCopy() bool {
 
 // rotate sends the new token to the server, delivers it to the user, and updates the
 // record.
-func (o *Options) rotate(ctx context.Context, plan *rotation.Plan, printer printers.ResourcePrinter) (err error) {
+func (o *Options) rotate(ctx context.Context, printer printers.ResourcePrinter) (err error) {
 	if o.OutputFile != "" {
-		if err := save(plan, o.OutputFile); err != nil {
+		if err := o.save(o.OutputFile); err != nil {
 			return err
 		}
 	}
-	outcome, reason := plan.Rotate(ctx)
+	outcome, reason := o.Rotation.Rotate(ctx)
 	if outcome != supervisor.NotRotated {
-		err = o.deliver(ctx, plan, o.result(plan, outcome, reason), printer)
+		err = o.deliver(ctx, o.result(outcome, reason), printer)
 	} else if o.OutputFile != "" {
 		err = os.Remove(o.OutputFile)
 	}
-	if err := plan.Finish(ctx, outcome); err != nil {
+	if err := o.Rotation.Finish(ctx, outcome); err != nil {
 		o.Warnf("%v", err)
 	}
 	switch outcome {
 	case supervisor.Rotated:
-		o.Notef(nextSteps, plan.Server)
+		o.Notef(nextSteps, o.Rotation.Server())
 		return err
 	case supervisor.NotRotated:
 		return errors.Join(reason, errors.New("the server token was not rotated"), err)
 	}
-	unknown := errors.New("it is not known whether the server token was rotated")
-	return errors.Join(err, reason, hint.Wrap(unknown, "keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
+	return errors.Join(err, reason, hint.New("it is not known whether the server token was rotated",
+		"keep both tokens; if no answer came, repeat it through the same server with --new-token-file"))
 }
 
 // deliver prints the result. If that fails, it saves the only copy of the new token to
 // a file.
-func (o *Options) deliver(ctx context.Context, plan *rotation.Plan, result *v1alpha1.TokenRotation, printer printers.ResourcePrinter) error {
+func (o *Options) deliver(ctx context.Context, result *v1alpha1.TokenRotation, printer printers.ResourcePrinter) error {
 	err := o.Streams.Print(ctx, printer, result)
 	if err == nil || !o.printsOnlyCopy() {
 		return err
 	}
 	err = fmt.Errorf("the result could not be written out: %v", err) //nolint:errorlint // a broken pipe is an error here
 	name := fmt.Sprintf("k3s-new-server-token-%d", time.Now().Unix())
-	if save(plan, name) != nil {
-		return hint.Wrap(err, "the new token is in server/token of the data directory on %s", plan.Server)
+	if o.save(name) != nil {
+		return hint.Wrap(err, "the new token is in server/token of the data directory on %s", o.Rotation.Server())
 	}
 	return hint.Wrap(err, "the new token was saved to %s", name)
 }
 
 // save writes the new token to a new file.
-func save(plan *rotation.Plan, name string) error {
+func (o *Options) save(name string) error {
 	file, err := cmdutil.CreateOutputFile("new-token-output", name)
 	if err != nil {
 		return err
 	}
 	defer file.Discard() //nolint:errcheck // an empty file may stay
-	return file.Write([]byte(plan.Token.Reveal() + "\n"))
+	return file.Write([]byte(o.Rotation.New.Reveal() + "\n"))
 }
 
 // result returns the object to print. It lacks a token that is in a file.
-func (o *Options) result(plan *rotation.Plan, outcome supervisor.Outcome, reason error) *v1alpha1.TokenRotation {
+func (o *Options) result(outcome supervisor.Outcome, reason error) *v1alpha1.TokenRotation {
 	result := &v1alpha1.TokenRotation{
-		Server:  plan.Server.String(),
+		Server:  o.Rotation.Server().String(),
 		Outcome: string(outcome),
-		CAHash:  plan.Token.CAHash,
+		CAHash:  o.Rotation.New.CAHash,
 	}
 	for _, url := range o.Rotation.Servers {
 		result.Restart = append(result.Restart, url.String())
 	}
 	if o.OutputFile == "" {
-		result.Token = plan.Token.Reveal()
+		result.Token = o.Rotation.New.Reveal()
 	}
 	if reason != nil {
 		result.Reason = reason.Error()

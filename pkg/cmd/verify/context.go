@@ -17,8 +17,8 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// isContexts reports whether a CA hash is that of the context's cluster.
-func (o *Options) isContexts(ctx context.Context, caHash string) bool {
+// isContextCA reports whether a CA hash is that of the context's cluster.
+func (o *Options) isContextCA(ctx context.Context, caHash string) bool {
 	return caHash != "" && caHash == o.servers.ContextCA(ctx).Hash
 }
 
@@ -34,7 +34,7 @@ func (o *Options) stored(ctx context.Context) (*bootstrap.Token, error) {
 // isValid reports whether the CA is that of the context's cluster, and the token is
 // valid there.
 func (o *Options) isValid(ctx context.Context, caHash string) bool {
-	if o.token.ID == "" || !o.isContexts(ctx, caHash) {
+	if o.token.ID == "" || !o.isContextCA(ctx, caHash) {
 		return false
 	}
 	stored, err := o.stored(ctx)
@@ -48,7 +48,7 @@ func (o *Options) isValid(ctx context.Context, caHash string) bool {
 // lookUp adds the stored token and explains a refusal, if the bootstrap token is of the
 // context's cluster.
 func (o *Options) lookUp(ctx context.Context, v *v1alpha1.Verification) {
-	if !o.isContexts(ctx, cmp.Or(v.CAHash, o.token.CAHash)) {
+	if !o.isContextCA(ctx, cmp.Or(v.CAHash, o.token.CAHash)) {
 		return
 	}
 	stored, err := o.stored(ctx)
@@ -80,9 +80,9 @@ func explainRefusal(r *v1alpha1.VerificationRole, t *v1alpha1.BootstrapToken, er
 	}
 }
 
-// settleRotation removes the record of a rotation, if there is one, once every server
+// finishRotation removes the record of a rotation, if there is one, once every server
 // accepts the new token and refuses the old one.
-func (o *Options) settleRotation(ctx context.Context, items []v1alpha1.Verification) {
+func (o *Options) finishRotation(ctx context.Context, items []v1alpha1.Verification) {
 	t := o.token.Type()
 	if o.servers.Cluster == nil || t == token.Bootstrap || t == token.Agent {
 		return

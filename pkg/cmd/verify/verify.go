@@ -151,7 +151,7 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	}
 	err = o.Streams.Print(ctx, printer, list)
 	if o.AllServers {
-		o.settleRotation(ctx, list.Items)
+		o.finishRotation(ctx, list.Items)
 	}
 	bad := len(slices.DeleteFunc(slices.Clone(list.Items), isGood))
 	if bad > 0 {

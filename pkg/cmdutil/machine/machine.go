@@ -66,14 +66,14 @@ func (f *Flags) Complete() error {
 	return err
 }
 
-// Cluster is what can be asked of the cluster.
+// Cluster has the methods of a *cluster.Cluster that Gather uses.
 type Cluster interface {
 	CA(ctx context.Context) (cluster.CA, error)
 	Version(ctx context.Context) (cluster.Version, error)
 	JoinURL(given supervisor.URL, d supervisor.Distribution) (url supervisor.URL, warning string, err error)
 }
 
-// Need is what a command needs to know of the cluster besides its version.
+// Need has the facts of the cluster that a command needs besides the version.
 type Need struct{ CA, URL bool }
 
 // Gather asks the cluster for its version and its CA at the same time, and warns of
