@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that kubectl knows
@@ -45,6 +46,10 @@ type interrupted syscall.Signal
 func (interrupted) Error() string        { return "interrupted" }
 func (interrupted) Is(target error) bool { return target == context.Canceled }
 
+// secondSignal is how long after the first signal another one counts. timeout(1) sends
+// each twice: to the process and to its group.
+const secondSignal = 200 * time.Millisecond
+
 // signalContext returns a context that the first signal cancels. The second one
 // ends the process at once. A signal that the parent ignores, as nohup does,
 // stays ignored.
@@ -58,8 +63,9 @@ func signalContext() context.Context {
 	}
 	go func() {
 		first := <-signals
-		signal.Stop(signals)
 		cancel(interrupted(first.(syscall.Signal)))
+		time.Sleep(secondSignal)
+		signal.Stop(signals)
 	}()
 	return ctx
 }

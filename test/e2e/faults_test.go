@@ -207,6 +207,7 @@ func TestInterruptedWriters(t *testing.T) {
 				awaitTrue(t, w.verb+" has begun", j.hasBegun)
 			}
 			j.signal(w.interrupt)
+			j.signal(w.interrupt) // as timeout(1) does
 			got := j.finish()
 			if got.exitCode != 0 && got.exitCode != 128+int(w.interrupt) {
 				t.Errorf("%s: exit code %d after %v; stderr:\n%.2000s", w.verb, got.exitCode, w.interrupt, redact(got.stderr))
