@@ -46,6 +46,10 @@ func TestAnAnswerOfSomethingInBetweenIsAnError(t *testing.T) {
 	answers := map[string]http.HandlerFunc{
 		"moved":  http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect).ServeHTTP,
 		"a page": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>sign in</html>") },
+		"JSON": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"error": "sign in"}`)
+		},
 	}
 	for line, method := range map[string]string{
 		"list": http.MethodGet, "extend abcdef --ttl 48h": http.MethodPatch, "delete abcdef": http.MethodDelete,
@@ -65,6 +69,18 @@ func TestAnAnswerOfSomethingInBetweenIsAnError(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A proxy may write the JSON anew.
+func TestAnswersAreReadInAnyLayout(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, login)
+	a.before = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, "{\n  \"apiVersion\": \"v1\",\n  \"kind\": \"SecretList\",\n  \"items\": []\n}")
+		return true
+	}
+	a.wants(t, "list", "", "No bootstrap tokens found.\n")
 }
 
 func TestAnInterruptEndsTheWaitForALoginProgram(t *testing.T) {

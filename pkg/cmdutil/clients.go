@@ -111,12 +111,12 @@ func isKubernetes(response *http.Response) bool {
 		return true
 	}
 	body := bufio.NewReader(response.Body)
-	head, _ := body.Peek(len(`{"kind":`))
+	head, _ := body.Peek(64)
 	response.Body = struct {
 		io.Reader
 		io.Closer
 	}{body, response.Body}
-	return bytes.HasPrefix(head, []byte("k8s\x00")) || string(head) == `{"kind":`
+	return bytes.HasPrefix(head, []byte("k8s\x00")) || bytes.Contains(head, []byte(`"kind":`))
 }
 
 // Cluster returns the cluster of the kubeconfig's context.
