@@ -9,6 +9,7 @@
 //	              none is part of the binary
 //	token         K3s's own `k3s token`, to compare the plugin with
 //	certificate   K3s's own, to rotate a cluster's CA
+//	kubectl       K3s's own, for the tests' scripts
 //	oracle        answers questions about tokens with the code of a joining node
 //
 // Linked with Program=rke2 it speaks as RKE2 does.
@@ -26,6 +27,7 @@ import (
 	"github.com/k3s-io/k3s/pkg/cli/server"
 	"github.com/k3s-io/k3s/pkg/cli/token"
 	"github.com/k3s-io/k3s/pkg/configfilearg"
+	"github.com/k3s-io/k3s/pkg/kubectl"
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli"
 )
@@ -36,6 +38,7 @@ func main() {
 		serverCommand(),
 		cmds.NewAgentCommand(agent.Run),
 		cmds.NewCertCommands(cert.Check, cert.Rotate, cert.RotateCA),
+		cmds.NewKubectlCommand(runKubectl),
 		cmds.NewTokenCommands(token.Create, token.Delete, token.Generate, token.List, token.Rotate),
 		{
 			Name:   "oracle",
@@ -46,6 +49,12 @@ func main() {
 	if err := app.Run(configfilearg.MustParse(os.Args)); err != nil && !errors.Is(err, context.Canceled) {
 		logrus.Fatal(err)
 	}
+}
+
+func runKubectl(*cli.Context) error {
+	os.Args = os.Args[1:] // kubectl reads them itself
+	kubectl.Main()
+	return nil
 }
 
 // serverCommand is K3s's server command and one more flag: K3s serves nodes and
