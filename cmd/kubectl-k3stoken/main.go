@@ -7,12 +7,14 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that kubectl knows
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmd"
 )
 
@@ -29,7 +31,11 @@ func run() int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx := signalContext()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	err := cmd.Run(ctx, os.Args, streams, buildInfo())
+	build := v1alpha1.ClientVersion{Version: version, Commit: commit, Date: date}
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" { // after "go install"
+		build.Version = info.Main.Version
+	}
+	err := cmd.Run(ctx, os.Args, streams, build)
 	var interrupt interrupted
 	switch {
 	case err == nil:

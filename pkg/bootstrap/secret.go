@@ -45,8 +45,8 @@ func EncodeSecret(t *Token) *corev1.Secret {
 
 func formatTime(t time.Time) []byte { return []byte(t.UTC().Format(time.RFC3339)) }
 
-// FromSecret returns the token in a Secret. It never fails: a malformed token has a
-// Problem instead.
+// FromSecret returns the token in a Secret of type bootstrap.kubernetes.io/token. It
+// never fails: a malformed token has a Problem instead.
 func FromSecret(secret *corev1.Secret) *Token {
 	data := func(key string) string { return bootstrapsecrets.GetData(secret, key) }
 	t := &Token{Description: data(bootstrapapi.BootstrapTokenDescriptionKey), Labels: maps.Clone(secret.Labels)}
@@ -89,8 +89,6 @@ func (t *Token) problemIn(secret *corev1.Secret) string {
 		return "name is not bootstrap-token-<id>"
 	case secret.DeletionTimestamp != nil:
 		return "Secret is being deleted"
-	case secret.Type != bootstrapapi.SecretTypeBootstrapToken:
-		return "type is not that of a bootstrap token"
 	case !bootstraputil.IsValidBootstrapToken(t.Reveal()):
 		return "token-secret is not 16 of a-z and 0-9"
 	case bootstrapsecrets.GetData(secret, bootstrapapi.BootstrapTokenIDKey) != t.ID:

@@ -28,9 +28,6 @@ const (
 	undoInterval  = 250 * time.Millisecond
 )
 
-// ErrOtherSecret is returned by Get if the token has another secret than the Ref.
-var ErrOtherSecret = hint.New("the token has another secret in this cluster", "check that the token belongs to this cluster")
-
 // UncertainError is returned if the request for a change was sent, and no answer
 // told whether the change was made.
 type UncertainError struct{ Err error }
@@ -69,7 +66,8 @@ func NewStore(secrets Secrets) *Store { return &Store{secrets: secrets} }
 // WithDryRun returns a store whose changes the API server only checks.
 func (s *Store) WithDryRun() *Store { return &Store{s.secrets, []string{metav1.DryRunAll}} }
 
-// Get returns the token of a reference.
+// Get returns the token of a reference. A malformed Secret is no error, and another
+// secret than that of the reference is one.
 func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
 	secret, err := s.secrets.Get(ctx, ref.SecretName, metav1.GetOptions{})
 	if err != nil {
@@ -80,7 +78,7 @@ func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
 	}
 	t := FromSecret(secret)
 	if ref.Secret != "" && ref.Secret != t.Secret {
-		return nil, ErrOtherSecret
+		return nil, hint.New("the token has another secret in this cluster", "check that the token belongs to this cluster")
 	}
 	return t, nil
 }

@@ -1,13 +1,13 @@
 package bootstrap_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
@@ -29,12 +30,64 @@ var (
 	_ cache.WatcherWithContext = (*bootstrap.Store)(nil)
 
 	errLost      = io.ErrUnexpectedEOF
-	errForbidden = apierrors.NewForbidden(secretsResource, "bootstrap-token-abcdef", errors.New("no"))
+	errForbidden = apierrors.NewForbidden(corev1.Resource("secrets"), "bootstrap-token-abcdef", errors.New("no"))
+	errConflict  = apierrors.NewConflict(corev1.Resource("secrets"), "bootstrap-token-abcdef", errors.New("uid"))
+	errExists    = apierrors.NewAlreadyExists(corev1.Resource("secrets"), "bootstrap-token-abcdef")
 )
+
+// cluster is client-go's fake as a cluster of Secrets.
+type cluster struct {
+	*fake.Clientset
+	*bootstrap.Store
+}
+
+func newCluster(secrets ...*corev1.Secret) cluster {
+	clients := fake.NewSimpleClientset()
+	c := cluster{clients, bootstrap.NewStore(contextSecrets{clients.CoreV1().Secrets(bootstrap.Namespace)})}
+	for _, secret := range secrets {
+		c.add(secret)
+	}
+	return c
+}
+
+// contextSecrets fails to delete if its context is cancelled, as a real client does.
+type contextSecrets struct{ bootstrap.Secrets }
+
+func (s contextSecrets) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
+	return cmp.Or(ctx.Err(), s.Secrets.Delete(ctx, name, opts))
+}
+
+func (c cluster) add(secret *corev1.Secret) { _ = c.Tracker().Add(secret) }
+
+// fail has so many requests fail, and returns a pointer to the number of all.
+func (c cluster) fail(verb string, failures int, err error) *int {
+	requests := new(int)
+	c.PrependReactor(verb, "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+		*requests++
+		return *requests <= failures, nil, err
+	})
+	return requests
+}
+
+// deleted returns the preconditions of the requests to delete.
+func (c cluster) deleted() []metav1.Preconditions {
+	var all []metav1.Preconditions
+	for _, action := range c.Actions() {
+		if action, ok := action.(clienttesting.DeleteActionImpl); ok {
+			all = append(all, *action.DeleteOptions.Preconditions)
+		}
+	}
+	return all
+}
+
+func isUncertain(err error) bool {
+	_, ok := errors.AsType[*bootstrap.UncertainError](err)
+	return ok
+}
 
 // changes are the methods of a Store that change a token, by their verb.
 var changes = map[string]func(context.Context, *bootstrap.Store) error{
-	"create": func(ctx context.Context, s *bootstrap.Store) error { return s.Create(ctx, newToken("abcdef")) },
+	"create": func(ctx context.Context, s *bootstrap.Store) error { return s.Create(ctx, newToken()) },
 	"delete": func(ctx context.Context, s *bootstrap.Store) error {
 		return s.Delete(ctx, bootstrap.FromSecret(stored("", "")))
 	},
@@ -44,72 +97,18 @@ var changes = map[string]func(context.Context, *bootstrap.Store) error{
 	},
 }
 
-func TestATokenIsReadAsItWasCreated(t *testing.T) {
-	c := newCluster(t)
-	tok := newToken("")
-	tok.Description, tok.Labels = "rack 7", map[string]string{"rack": "7"}
-	if err := c.Create(t.Context(), tok); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.get(t, tok.Reveal()); !reflect.DeepEqual(got, tok) || got.UID == "" || !got.Created.Equal(now) {
-		t.Errorf("token\n%#v\nwant\n%#v", got, tok)
-	}
-	tok.Groups = []string{"system:masters"}
-	if err := c.Create(t.Context(), tok); err == nil || isUncertain(err) {
-		t.Errorf("an invalid token was created: %v", err)
-	}
-}
-
-func TestGetReturnsOnlyTheTokenOfTheReference(t *testing.T) {
-	c := newCluster(t, "abcdef")
-	opaque := bootstrap.EncodeSecret(newToken("opaque"))
-	opaque.Type = "Opaque"
-	_ = c.put(opaque)
-	if got := c.get(t, "K10"+caHash+"::abcdef."+secretPart); got.ID != "abcdef" {
-		t.Errorf("got %v", got)
-	}
-	for in, want := range map[string]string{
-		"abcdef.ffffffffffffffff": bootstrap.ErrOtherSecret.Error(),
-		"ghijkl":                  `secrets "bootstrap-token-ghijkl" not found`,
-		"opaque":                  `secret "bootstrap-token-opaque" is of type "Opaque", not a bootstrap token`,
-	} {
-		if got, err := c.Get(t.Context(), ref(t, in)); err == nil || got != nil || err.Error() != want {
-			t.Errorf("%v: token %v, error %v", ref(t, in), got, err)
-		}
-	}
-}
-
 func TestListAndWatchSelectBootstrapTokens(t *testing.T) {
-	c := newCluster(t, "abcdef")
-	list, err := c.List(t.Context(), "site=north")
-	if err != nil || len(list.Items) > 0 {
-		t.Errorf("list %v (%v), want only tokens with the label", list, err)
-	}
-	watcher, err := c.WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
-	if err != nil {
+	c := newCluster()
+	if _, err := c.List(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	watcher.Stop()
-	listed, watched := c.Actions()[0].(clienttesting.ListActionImpl).ListOptions, c.Actions()[1].(clienttesting.WatchActionImpl).ListOptions
-	const selector = "type=bootstrap.kubernetes.io/token"
-	if listed.FieldSelector != selector || watched.FieldSelector != selector || watched.ResourceVersion != "1" {
-		t.Errorf("options %v and %v, want a field selector", listed, watched)
+	if _, err := c.WatchWithContext(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// client-go repeats a request after a server error with Retry-After. If the first
-// was carried out, the second is answered with AlreadyExists.
-func TestAGeneratedIDThatExistsIsUncertain(t *testing.T) {
-	for id, uncertain := range map[string]bool{"": true, "abcdef": false} {
-		c := newCluster(t)
-		c.answer("create", true, apierrors.NewAlreadyExists(secretsResource, "x"))
-		tok := newToken(id)
-		if err := c.Create(t.Context(), tok); !apierrors.IsAlreadyExists(err) || isUncertain(err) != uncertain {
-			t.Errorf("id %q: error %T %v, want that it is uncertain: %v", id, err, err, uncertain)
-		}
-		if err := c.Undo(t.Context(), tok); err != nil || c.stored("bootstrap-token-"+tok.ID) != nil {
-			t.Errorf("id %q: the token is still there: %v", id, err)
-		}
+	listed := c.Actions()[0].(clienttesting.ListActionImpl).ListOptions.FieldSelector
+	watched := c.Actions()[1].(clienttesting.WatchActionImpl).ListOptions.FieldSelector
+	if want := "type=bootstrap.kubernetes.io/token"; listed != want || watched != want {
+		t.Errorf("field selectors %q and %q, want %q", listed, watched, want)
 	}
 }
 
@@ -120,16 +119,27 @@ func TestAChangeWhoseAnswerIsLostIsUncertain(t *testing.T) {
 		apierrors.NewTimeoutError("x", 0):                                                 true,
 		&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusRequestTimeout}}: true,
 		errForbidden:                         false,
+		errExists:                            false,
 		apierrors.NewTooManyRequests("x", 0): false,
 	} {
 		for verb, change := range changes {
-			c := newCluster(t)
-			c.answer(verb, false, err)
-			if got := change(t.Context(), c.Store); !errors.Is(got, err) || isUncertain(got) != want || strings.Contains(got.Error(), secretPart) {
+			c := newCluster()
+			c.fail(verb, 1, err)
+			if got := change(t.Context(), c.Store); !errors.Is(got, err) || isUncertain(got) != want {
 				t.Errorf("%s: error %T %v, want that it is uncertain: %v", verb, got, got, want)
 			}
 		}
 	}
+	// client-go repeats a request after a server error with Retry-After. If the first
+	// was carried out, the second is answered with AlreadyExists.
+	c := newCluster()
+	c.fail("create", 1, errExists)
+	if err := c.Create(t.Context(), &bootstrap.Token{Usages: []string{"signing"}}); !isUncertain(err) {
+		t.Errorf("error %T %v, want an uncertain one: the id was generated", err, err)
+	}
+}
+
+func TestAChangeThatIsNotSentIsCertain(t *testing.T) {
 	untrusted, closed := httptest.NewTLSServer(nil), httptest.NewServer(nil)
 	defer untrusted.Close()
 	closed.Close()
@@ -142,45 +152,39 @@ func TestAChangeWhoseAnswerIsLostIsUncertain(t *testing.T) {
 			t.Errorf("error %T %v, want a certain one: nothing was sent", err, err)
 		}
 	}
-}
-
-func TestUndoFindsATokenWhoseAnswerWasLost(t *testing.T) {
-	for name, delay := range map[string]time.Duration{"at once": 0, "late": 2 * time.Second, "never": -1} {
-		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(t, "ghijkl")
-			c.answer("create", delay == 0, errLost)
-			tok := newToken("abcdef")
-			if err := c.Create(t.Context(), tok); !isUncertain(err) {
-				t.Fatalf("%s: error %v, want an uncertain one", name, err)
-			}
-			if delay > 0 {
-				time.AfterFunc(delay, func() { _ = c.put(bootstrap.EncodeSecret(tok)) })
-			}
-			interrupted, cancel := context.WithCancel(t.Context())
-			cancel()
-			start := time.Now()
-			if err := c.Undo(interrupted, tok); err != nil || time.Since(start) > 3*time.Second {
-				t.Errorf("%s: %v after %v", name, err, time.Since(start))
-			}
-			time.Sleep(5 * time.Second) // of synctest, until a late one has come
-			c.wantTokens(t, "ghijkl")
-		})
+	c, interrupt := newCluster(), errors.New("interrupt")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupt)
+	for verb, change := range changes {
+		if err := change(ctx, c.Store); !errors.Is(err, interrupt) || isUncertain(err) || len(c.Actions()) > 0 {
+			t.Errorf("%s: error %T %v, requests %v", verb, err, err, c.Actions())
+		}
 	}
 }
 
-func TestUndoNeverTouchesAnotherSecret(t *testing.T) {
-	for name, change := range map[string]func(*corev1.Secret){
-		"other data":   func(s *corev1.Secret) { s.Data["description"] = []byte("of somebody else") },
-		"other secret": func(s *corev1.Secret) { s.Data["token-secret"] = []byte("ffffffffffffffff") },
-		"other type":   func(s *corev1.Secret) { s.Type = "Opaque" },
+func TestUndoRemovesTheTokenWhoseAnswerWasLostAndNoOther(t *testing.T) {
+	opaque := stored("", "")
+	opaque.Type = "Opaque"
+	for name, test := range map[string]struct {
+		secret  *corev1.Secret
+		comes   time.Duration
+		removed bool
+	}{
+		"at once":      {stored("", ""), 0, true},
+		"late":         {stored("", ""), 2 * time.Second, true},
+		"too late":     {stored("", ""), time.Hour, false},
+		"other data":   {stored("description", "of somebody else"), 0, false},
+		"other secret": {stored("token-secret", "ffffffffffffffff"), 0, false},
+		"other type":   {opaque, 0, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(t)
-			other := bootstrap.EncodeSecret(newToken("abcdef"))
-			change(other)
-			_ = c.put(other)
-			if err := c.Undo(t.Context(), newToken("abcdef")); err != nil || c.stored(other.Name) == nil {
-				t.Errorf("%s: error %v, Secret %v", name, err, c.stored(other.Name))
+			c, start := newCluster(), time.Now()
+			time.AfterFunc(test.comes, func() { c.add(test.secret) })
+			interrupted, cancel := context.WithCancel(t.Context())
+			cancel()
+			err := c.Undo(interrupted, newToken())
+			if err != nil || (len(c.deleted()) > 0) != test.removed || time.Since(start) > 3*time.Second {
+				t.Errorf("%s: deleted %v after %v (%v)", name, c.deleted(), time.Since(start), err)
 			}
 		})
 	}
@@ -192,74 +196,44 @@ func TestUndoRepeatsWhatIsUncertain(t *testing.T) {
 		failures, attempts int
 		want               error
 	}{
-		"two lost requests": {errLost, 2, 3, nil},
-		"no answer at all":  {errLost, 1000, 12, errLost},
-		"forbidden":         {errForbidden, 1000, 1, errForbidden},
+		"two lost requests":        {errLost, 2, 3, nil},
+		"no answer at all":         {errLost, 1000, 12, errLost},
+		"forbidden":                {errForbidden, 1000, 1, errForbidden},
+		"another one has the name": {errConflict, 1000, 1, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(t, "abcdef")
-			attempts := 0
-			c.PrependReactor("delete", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
-				attempts++
-				return attempts <= test.failures, nil, test.err
-			})
-			if err := c.Undo(t.Context(), c.get(t, "abcdef")); !errors.Is(err, test.want) || attempts < test.attempts || attempts > test.attempts+1 {
-				t.Errorf("%s: error %v after %d attempts, want %v after %d", name, err, attempts, test.want, test.attempts)
+			c := newCluster(stored("", ""))
+			attempts := c.fail("delete", test.failures, test.err)
+			err := c.Undo(t.Context(), bootstrap.FromSecret(stored("", "")))
+			if !errors.Is(err, test.want) || *attempts < test.attempts || *attempts > test.attempts+1 {
+				t.Errorf("%s: error %v after %d attempts, want %v after %d", name, err, *attempts, test.want, test.attempts)
 			}
 		})
 	}
 }
 
+// The API server compares the preconditions with its Secret.
 func TestAnotherTokenOfTheSameNameIsSpared(t *testing.T) {
-	c := newCluster(t, "abcdef", "ghijkl")
-	tok := c.get(t, "abcdef")
-	another := newToken("abcdef")
-	another.Secret = "ffffffffffffffff"
-	_ = c.Tracker().Delete(secretsVersion, bootstrap.Namespace, "bootstrap-token-abcdef")
-	_ = c.put(bootstrap.EncodeSecret(another))
-	if err := c.Undo(t.Context(), tok); err != nil {
+	secret := stored("", "")
+	c, tok := newCluster(secret), bootstrap.FromSecret(secret)
+	if err := errors.Join(c.Delete(t.Context(), tok), c.Undo(t.Context(), tok)); err != nil {
 		t.Error(err)
 	}
-	if err := c.Delete(t.Context(), tok); !apierrors.IsConflict(err) || isUncertain(err) {
-		t.Errorf("error %v, want a Conflict", err)
+	want := []metav1.Preconditions{{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion}, {UID: &secret.UID}}
+	if got := c.deleted(); !reflect.DeepEqual(got, want) {
+		t.Errorf("preconditions %v, want %v", got, want)
 	}
-	changed := c.get(t, "abcdef")
-	changed.ResourceVersion = "1"
-	if err := c.Delete(t.Context(), changed); !apierrors.IsConflict(err) {
-		t.Errorf("error %v, want a Conflict: the token has changed", err)
-	}
-	c.wantTokens(t, "abcdef", "ghijkl")
-	if err := c.Delete(t.Context(), c.get(t, "abcdef")); err != nil {
-		t.Error(err)
-	}
-	c.wantTokens(t, "ghijkl")
 }
 
 func TestExtendPatchesTheExpirationOfThisTokenAlone(t *testing.T) {
-	for expires, want := range map[time.Time]string{
-		now.Add(48 * time.Hour): `{"data":{"expiration":"MjAyNS0wNi0wM1QxMjowMDowMFo="},"metadata":{"uid":"uid-1"}}`,
-		{}:                      `{"data":{"expiration":null},"metadata":{"uid":"uid-1"}}`,
-	} {
-		c := newCluster(t, "abcdef")
-		extended, err := c.WithDryRun().Extend(t.Context(), c.get(t, "abcdef"), expires)
-		if err != nil || !extended.Expires.Equal(expires) {
-			t.Errorf("token %v, error %v", extended, err)
-		}
-		patch := c.Actions()[1].(clienttesting.PatchActionImpl)
-		if string(patch.Patch) != want || patch.PatchType != "application/merge-patch+json" || patch.PatchOptions.DryRun == nil {
-			t.Errorf("patch %s, want %s", patch.Patch, want)
-		}
+	c := newCluster(stored("", ""))
+	extended, err := c.WithDryRun().Extend(t.Context(), bootstrap.FromSecret(stored("", "")), time.Time{})
+	if err != nil || !extended.Expires.IsZero() {
+		t.Errorf("token %v, error %v", extended, err)
 	}
-}
-
-func TestNothingIsSentAfterAnInterrupt(t *testing.T) {
-	c := newCluster(t)
-	interrupt := errors.New("interrupt")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(interrupt)
-	for verb, change := range changes {
-		if err := change(ctx, c.Store); !errors.Is(err, interrupt) || isUncertain(err) || len(c.Actions()) > 0 {
-			t.Errorf("%s: error %T %v, requests %v", verb, err, err, c.Actions())
-		}
+	patch := c.Actions()[0].(clienttesting.PatchActionImpl)
+	want := `{"data":{"expiration":null},"metadata":{"uid":"uid"}}`
+	if string(patch.Patch) != want || patch.PatchType != "application/merge-patch+json" || patch.PatchOptions.DryRun == nil {
+		t.Errorf("patch %s, want %s", patch.Patch, want)
 	}
 }

@@ -15,10 +15,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
-	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -62,13 +59,10 @@ func Generate() (token.Token, error) {
 	return token.ParseBootstrap(s)
 }
 
-// Validate returns an error if the cluster would not accept the token. The id
-// may be empty.
+// Validate returns an error if the id, the secret, a usage or a group is malformed. The
+// id may be empty.
 func (t *Token) Validate() error {
-	errs := []error{
-		bootstraputil.ValidateUsages(t.Usages),
-		metav1validation.ValidateLabels(t.Labels, field.NewPath("labels")).ToAggregate(),
-	}
+	errs := []error{bootstraputil.ValidateUsages(t.Usages)}
 	if len(t.Usages) == 0 {
 		errs = append(errs, errors.New("a bootstrap token needs at least one usage"))
 	}
@@ -79,7 +73,7 @@ func (t *Token) Validate() error {
 		_, err := token.ParseBootstrap(t.WithCAHash("").Reveal())
 		errs = append(errs, err)
 	}
-	return utilerrors.NewAggregate(errs) // of those that are not nil
+	return errors.Join(errs...)
 }
 
 // Status is the state of a token at some time.

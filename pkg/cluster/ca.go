@@ -28,7 +28,8 @@ const (
 
 	noteUnverified = "the kubeconfig does not verify the server: compare the CA hash with the server's own, or pass --ca-file"
 	noteOtherCA    = "the kubeconfig trusts another CA than the cluster's own, whose hash is used: a proxy is in front, or the CA was rotated"
-	noteUnreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read; the kubeconfig's CA is used, which is wrong behind a proxy or after a CA rotation"
+	noteUnreadable = "neither ConfigMap kube-root-ca.crt nor /cacerts can be read; " +
+		"the kubeconfig's CA is used, which is wrong behind a proxy or after a CA rotation"
 
 	// These bound /cacerts, since there is another source if it fails.
 	servedTimeout = 10 * time.Second
@@ -92,17 +93,13 @@ func (c *Cluster) publishedCA(ctx context.Context) (CA, error) {
 	if err != nil {
 		return CA{}, err
 	}
-	ca, err := newCA("ConfigMap "+rootCA, []byte(configMap.Data["ca.crt"]))
-	if err != nil {
-		err = hint.Wrap(err, hintCAFile)
-	}
-	return ca, err
+	return newCA("ConfigMap "+rootCA, []byte(configMap.Data["ca.crt"]))
 }
 
 // servedCA reads the CA from the supervisor's /cacerts, as nodes do, if the kubeconfig
 // verifies the server.
 func (c *Cluster) servedCA(ctx context.Context) (CA, error) {
-	if c.Config.Insecure || !rest.IsConfigTransportTLS(*c.Config) {
+	if c.Config.Insecure {
 		return CA{}, errors.New("the kubeconfig does not verify the server")
 	}
 	ctx, cancel := context.WithTimeout(ctx, servedTimeout)
@@ -115,11 +112,8 @@ func (c *Cluster) servedCA(ctx context.Context) (CA, error) {
 	if err != nil {
 		return CA{}, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url.String()+"/cacerts", nil)
-	if err != nil {
-		return CA{}, err
-	}
-	response, err := transport.RoundTrip(request) // which follows no redirect
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, url.String()+"/cacerts", nil) // the URL is valid
+	response, err := transport.RoundTrip(request)                                               // which follows no redirect
 	if err != nil {
 		return CA{}, err
 	}
@@ -145,7 +139,7 @@ func (c *Cluster) KubeconfigCA() (CA, error) {
 func newCA(source string, bundle []byte) (CA, error) {
 	hash, err := token.CAHash(bundle, time.Now())
 	if err != nil {
-		return CA{}, fmt.Errorf("%s: %w", source, err)
+		return CA{}, hint.Wrap(fmt.Errorf("%s: %w", source, err), hintCAFile)
 	}
 	return CA{Bundle: bundle, Hash: hash}, nil
 }

@@ -111,6 +111,8 @@ func (a *api) serve(r *http.Request) (answer any, err error) {
 		return map[string]string{"gitVersion": a.version}, nil
 	case name == "kube-root-ca.crt":
 		return &corev1.ConfigMap{Data: map[string]string{"ca.crt": string(a.ca())}}, nil
+	case name == "nodes":
+		return &corev1.NodeList{}, nil
 	case r.Method == http.MethodPost:
 		secret := &corev1.Secret{}
 		if _, _, err = scheme.Codecs.UniversalDeserializer().Decode(body, nil, secret); err == nil && r.URL.Query().Get("dryRun") == "" {
@@ -154,9 +156,9 @@ func (a *api) put(t *testing.T, ids ...string) *api {
 }
 
 // writer is a standard output that calls a function.
-type writer func() error
+type writer func(p []byte) error
 
-func (w writer) Write(p []byte) (int, error) { return len(p), w() }
+func (w writer) Write(p []byte) (int, error) { return len(p), w(p) }
 
 // run runs a command line. A nil out is a buffer.
 func (a *api) run(ctx context.Context, out writer, line string) (stdout, stderr string, err error) {

@@ -122,21 +122,16 @@ func addVerbs(root *cobra.Command, clients cmdutil.Clients, streams cmdutil.Stre
 			verify.NewCommand(clients, streams),
 			rotate.NewCommand(clients, streams),
 		}},
-		{Message: "Settings and Information:", Commands: []*cobra.Command{
-			version.NewCommand(clients, streams, build),
-		}},
-	}
-	for _, group := range groups {
-		for _, cmd := range group.Commands {
-			cmd.DisableFlagsInUseLine = true
-			if cmd.ValidArgsFunction == nil {
-				cmd.ValidArgsFunction = cobra.NoFileCompletions
-			}
-		}
 	}
 	groups.Add(root)
-	last := &groups[len(groups)-1]
-	last.Commands = append(last.Commands, completion.AddCommand(root, streams))
+	root.AddCommand(version.NewCommand(clients, streams, build))
+	for _, cmd := range root.Commands() {
+		cmd.DisableFlagsInUseLine = true
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
+	completion.AddCommand(root, streams)
 	return groups
 }
 
@@ -190,7 +185,6 @@ func newOptionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "options",
 		Short: "Print the list of flags inherited by all commands",
-		Args:  cobra.ExactArgs(0),
 		Run:   func(cmd *cobra.Command, _ []string) { _ = cmd.Usage() },
 	}
 	templates.UseOptionsTemplates(cmd)

@@ -18,7 +18,6 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
@@ -100,13 +99,14 @@ func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 // does not look at the answer to a DELETE.
 func isKubernetes(response *http.Response) bool {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	isAPI := media == runtime.ContentTypeJSON || strings.HasPrefix(media, runtime.ContentTypeProtobuf)
 	asked := response.Request.URL
 	switch {
 	case response.StatusCode >= http.StatusBadRequest:
 		return true
-	case response.StatusCode >= http.StatusMultipleChoices || !isAPI:
+	case response.StatusCode >= http.StatusMultipleChoices:
 		return false
+	case media != runtime.ContentTypeJSON:
+		return strings.HasPrefix(media, runtime.ContentTypeProtobuf)
 	case asked.Query().Has("watch") || strings.HasSuffix(asked.Path, "/version"): // has no kind
 		return true
 	}
@@ -116,7 +116,7 @@ func isKubernetes(response *http.Response) bool {
 		io.Reader
 		io.Closer
 	}{body, response.Body}
-	return bytes.HasPrefix(head, []byte("k8s\x00")) || bytes.Contains(head, []byte(`"kind":`))
+	return bytes.Contains(head, []byte(`"kind":`))
 }
 
 // Cluster returns the cluster of the kubeconfig's context.
@@ -141,10 +141,4 @@ func (c Clients) ClusterName() string {
 	raw, _ := c.flags.ToRawKubeConfigLoader().RawConfig() // Cluster returns its error
 	server, _ := url.Parse(cluster.Config.Host)           // which may hold a password
 	return fmt.Sprintf("%s (%s)", cmp.Or(*c.flags.Context, raw.CurrentContext), server.Redacted())
-}
-
-// HasConfig reports whether there is a kubeconfig, or a Pod's own configuration.
-func (c Clients) HasConfig() bool {
-	cluster, err := c.Cluster()
-	return err == nil && cluster.Config.Host != clientcmd.ClusterDefaults.Server
 }

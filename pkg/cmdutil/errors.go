@@ -1,6 +1,7 @@
 package cmdutil
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -14,7 +15,6 @@ import (
 	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/cli-runtime/pkg/printers"
 
@@ -70,8 +70,11 @@ func message(err error) string {
 		return "" // the reader has seen enough, as in "list | head"
 	}
 	switch err := err.(type) { //nolint:errorlint // only the outermost error
-	case apierrors.APIStatus:
-		return statusMessage(err.Status())
+	case *apierrors.StatusError:
+		if apierrors.IsUnauthorized(err) {
+			return fmt.Sprintf("error: You must be logged in to the server (%v)", err)
+		}
+		return fmt.Sprintf("Error from server (%s): %v", cmp.Or(err.ErrStatus.Reason, "Unknown"), err)
 	case *url.Error:
 		if server, parseErr := url.Parse(err.URL); parseErr == nil && utilnet.IsConnectionRefused(err) {
 			return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", server.Host)
@@ -81,16 +84,6 @@ func message(err error) string {
 		return message(err.Err)
 	}
 	return "error: " + strings.TrimPrefix(err.Error(), "error: ")
-}
-
-func statusMessage(status metav1.Status) string {
-	switch status.Reason {
-	case metav1.StatusReasonUnauthorized:
-		return fmt.Sprintf("error: You must be logged in to the server (%s)", status.Message)
-	case "":
-		return "Error from server: " + status.Message
-	}
-	return fmt.Sprintf("Error from server (%s): %s", status.Reason, status.Message)
 }
 
 // advice returns the line with advice about err, or nothing.

@@ -6,46 +6,53 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 )
 
-const maxTTL = 100 * 365 * 24 * time.Hour
-
-func TestTTLs(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Duration{
-		"0": 0, "0s": 0, "1s": time.Second, "90m": 90 * time.Minute, "1.5h": 90 * time.Minute, "7d": 168 * time.Hour,
-		"1w12h": 180 * time.Hour, "36500d": maxTTL,
-	} {
-		if ttl, err := cmdutil.ParseTTL(text); err != nil || ttl != want {
-			t.Errorf("%s: got %v, %v", text, ttl, err)
+func TestExpiriesAreWholeSecondsAndNeverTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Nanosecond) // after 2000-01-01
+		for flag, want := range map[string]string{
+			"":                                       "2000-01-02T00:00:01Z",
+			"ttl 0":                                  "0001-01-01T00:00:00Z",
+			"ttl 1s":                                 "2000-01-01T00:00:02Z",
+			"ttl 90m":                                "2000-01-01T01:30:01Z",
+			"ttl 1.5h":                               "2000-01-01T01:30:01Z",
+			"ttl 7d":                                 "2000-01-08T00:00:01Z",
+			"ttl 1w12h":                              "2000-01-08T12:00:01Z",
+			"ttl 36500d":                             "2099-12-07T00:00:01Z",
+			"ttl soon":                               "use a value such as 90m",
+			"ttl 1":                                  "use a value such as 90m",
+			"ttl 1h ":                                "use a value such as 90m",
+			"ttl xx1h":                               "use a value such as 90m",
+			"ttl 9999999999w":                        "use a value such as 90m",
+			"ttl -1h":                                "use a value such as 90m",
+			"ttl 999ms":                              "use a value such as 90m",
+			"ttl 36501d":                             "use a value such as 90m",
+			"expires-at yesterday":                   "cannot parse",
+			"expires-at 2000-01-01T00:00:00Z":        "is in the past",
+			"expires-at 2000-01-01T01:00:00.5+01:00": "2000-01-01T00:00:01Z",
+		} {
+			var end time.Time
+			cmd := &cobra.Command{}
+			cmdutil.AddExpiryFlags(cmd, &end, "24h")
+			got := ""
+			name, value, given := strings.Cut(flag, " ")
+			if given {
+				if err := cmd.Flags().Set(name, value); err != nil {
+					got = err.Error()
+				}
+			}
+			if got == "" {
+				got = end.Format(time.RFC3339Nano)
+			}
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: got %s, want %s", flag, got, want)
+			}
 		}
-	}
-	for _, text := range []string{"", "soon", "1", "1h ", "xx1h", "9999999999w", "-1h", "999ms", "36501d"} {
-		if ttl, err := cmdutil.ParseTTL(text); err == nil || !strings.Contains(err.Error(), "use a value such as 90m") {
-			t.Errorf("%q: got %v, %v", text, ttl, err)
-		}
-	}
-}
-
-func TestAnExpiryIsAWholeSecondAndNeverTooEarly(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2030, 6, 1, 12, 0, 0, 0, time.UTC)
-	zone := time.FixedZone("UTC-7", -7*3600)
-	for _, test := range []struct {
-		ttl       time.Duration
-		end       time.Time
-		now, want time.Time
-	}{
-		{time.Hour, time.Time{}, now, now.Add(time.Hour)},
-		{time.Hour, time.Time{}, now.Add(1).In(zone), now.Add(time.Hour + time.Second)},
-		{0, now.Add(time.Hour + 1), now, now.Add(time.Hour + time.Second)},
-		{0, time.Time{}, now, time.Time{}},
-	} {
-		if got := (&cmdutil.Expiry{TTL: test.ttl, End: test.end}).At(test.now); !got.Equal(test.want) || got.Location() != time.UTC {
-			t.Errorf("%v: got %v", test, got)
-		}
-	}
+	})
 }
 
 func TestTheUserIsToldOfClocksThatDiffer(t *testing.T) {
@@ -59,7 +66,7 @@ func TestTheUserIsToldOfClocksThatDiffer(t *testing.T) {
 			{now.Add(-59 * time.Second), now.Add(2 * time.Hour), ""}, {time.Time{}, now, ""},
 			{now.Add(-time.Hour), time.Time{}, "Warning: the token never expires; delete it once all nodes have joined\n"},
 		} {
-			streams, _, errOut := newStreams("")
+			streams, errOut := newStreams("")
 			if streams.WarnAboutExpiry(test.updated, test.expires); errOut.String() != test.says {
 				t.Errorf("got %q, want %q", errOut, test.says)
 			}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
@@ -58,14 +60,15 @@ func cleanFrom(source, text string) (string, error) {
 func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file string) (token.Token, error) {
 	var text string
 	var err error
+	if flag != "" {
+		args = append(args, flag)
+	}
 	env := os.Getenv(EnvToken)
 	switch {
-	case len(args)+min(len(flag), 1)+min(len(file), 1) > 1:
+	case len(args) > 1, len(args) == 1 && file != "":
 		err = hint.New("the token is given twice", "give it in one way alone")
 	case len(args) == 1:
 		text, err = s.ReadToken(ctx, args[0])
-	case flag != "":
-		text, err = s.ReadToken(ctx, flag)
 	case file != "":
 		text, err = ReadTokenFile(ctx, file)
 	case env != "":
@@ -80,26 +83,28 @@ func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file str
 }
 
 // ReadRefs returns the tokens that the arguments name. "-" stands for those on
-// standard input, one a line. The error names the position of each malformed one,
-// unless it is the only argument.
-func (s Streams) ReadRefs(ctx context.Context, args []string) ([]bootstrap.Ref, error) {
+// standard input, one a line. The error names the position of each malformed one.
+// There must be arguments unless a flag has selected tokens.
+func (s Streams) ReadRefs(ctx context.Context, args []string, selected bool) ([]bootstrap.Ref, error) {
+	if (len(args) > 0) == selected {
+		return nil, errors.New("name the tokens, or select them with one flag")
+	}
 	var refs []bootstrap.Ref
 	var errs []error
-	alone := len(args) == 1 && args[0] != "-"
-	add := func(text, position string, number int) {
+	add := func(position, text string) {
 		var ref bootstrap.Ref
-		text, err := token.Clean(text)
+		clean, err := token.Clean(text)
 		if err == nil {
-			ref, err = bootstrap.ParseRef(text)
+			ref, err = bootstrap.ParseRef(clean)
 		}
-		if err != nil && !alone {
-			err = fmt.Errorf(position+": %w", number, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", position, err))
 		}
-		refs, errs = append(refs, ref), append(errs, err)
+		refs = append(refs, ref)
 	}
 	for i, arg := range args {
 		if arg != "-" {
-			add(arg, "TOKEN %d", i+1)
+			add(fmt.Sprintf("TOKEN %d", i+1), arg)
 			continue
 		}
 		text, err := s.readInput(ctx)
@@ -108,15 +113,30 @@ func (s Streams) ReadRefs(ctx context.Context, args []string) ([]bootstrap.Ref, 
 		}
 		for i, line := range strings.Split(string(text), "\n") {
 			if strings.TrimSpace(line) != "" {
-				add(line, "line %d of standard input", i+1)
+				add(fmt.Sprintf("line %d of standard input", i+1), line)
 			}
 		}
 	}
 	if len(refs) == 0 && len(args) > 0 {
 		return nil, errors.New("standard input is empty, expected tokens, one a line")
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	return refs, errors.Join(errs...)
+}
+
+// GivenURLs returns the servers that a flag names, each once. Without a value it returns
+// the one of K3S_URL.
+func GivenURLs(flag string, values []string) (urls []supervisor.URL, err error) {
+	if env := os.Getenv("K3S_URL"); len(values) == 0 && env != "" {
+		flag, values = "K3S_URL", []string{env}
 	}
-	return refs, nil
+	for _, value := range values {
+		url, err := supervisor.ParseURL(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		if !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	return urls, nil
 }

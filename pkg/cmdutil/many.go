@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/workqueue"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
@@ -22,17 +22,11 @@ const parallelism = 32
 // Calls that an interrupt prevents return its cause.
 func ForEach(ctx context.Context, n int, do func(i int) error) []error {
 	errs := make([]error, n)
-	var group errgroup.Group
-	group.SetLimit(parallelism)
-	for i := range n {
-		group.Go(func() error {
-			if errs[i] = context.Cause(ctx); errs[i] == nil {
-				errs[i] = do(i)
-			}
-			return nil
-		})
-	}
-	_ = group.Wait()
+	workqueue.ParallelizeUntil(context.WithoutCancel(ctx), parallelism, n, func(i int) {
+		if errs[i] = context.Cause(ctx); errs[i] == nil {
+			errs[i] = do(i)
+		}
+	})
 	return errs
 }
 
@@ -56,8 +50,7 @@ type Batch struct {
 	IgnoreNotFound bool   // a missing token is no failure
 
 	errs            []error
-	failed, unknown []string
-	unchanged       int // because of an interrupt
+	failed, unknown []string // ids
 }
 
 // Find returns the tokens that refs name, each once, or those that match the
@@ -111,9 +104,6 @@ func (b *Batch) fail(id string, err error) {
 		return
 	case errors.As(err, &uncertain):
 		b.unknown = append(b.unknown, id)
-	case errors.Is(err, context.Canceled):
-		b.unchanged++
-		return
 	case !errors.As(err, &status) || !strings.Contains(err.Error(), id):
 		b.failed = append(b.failed, id)
 	}
@@ -129,9 +119,6 @@ func (b *Batch) Err() error {
 	if len(b.unknown) > 0 {
 		lost := fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(b.unknown)), b.Done, strings.Join(b.unknown, " "))
 		errs = append(errs, hint.Wrap(lost, "look with: kubectl k3s-token list"))
-	}
-	if b.unchanged > 0 {
-		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(b.unchanged)))
 	}
 	return errors.Join(errs...)
 }

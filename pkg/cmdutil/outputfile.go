@@ -31,26 +31,20 @@ func CreateOutputFile(flag, name string) (*OutputFile, error) {
 	return &OutputFile{file: file}, nil
 }
 
-// Name returns the name of the file.
-func (f *OutputFile) Name() string { return f.file.Name() }
-
-// Write writes the content and makes sure that it is on the disk.
-func (f *OutputFile) Write(content []byte) error {
-	if _, err := f.file.Write(content); err != nil {
-		return err
+// Write writes the whole content, makes sure that it is on the disk, and closes the file.
+func (f *OutputFile) Write(content []byte) (int, error) {
+	n, err := f.file.Write(content)
+	if err == nil {
+		err = errors.Join(f.file.Sync(), f.file.Close())
 	}
-	if err := errors.Join(f.file.Sync(), f.file.Close()); err != nil {
-		return err
-	}
-	f.kept = true
-	return nil
+	f.kept = err == nil
+	return n, err
 }
 
 // Discard removes the file unless it was written.
-func (f *OutputFile) Discard() error {
-	if f.kept {
-		return nil
+func (f *OutputFile) Discard() {
+	if !f.kept {
+		_ = f.file.Close() // Windows removes no open file
+		_ = os.Remove(f.file.Name())
 	}
-	_ = f.file.Close() // Windows removes no open file
-	return os.Remove(f.file.Name())
 }

@@ -1,6 +1,7 @@
 package cmdutil
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 // PrintFlags are kubectl's -o and its templates, with "text" as the default.
@@ -75,7 +77,7 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 		options.Wide = *f.OutputFormat == "wide"
 		return &tablePrinter{printer: printers.NewTablePrinter(options)}, nil
 	case *f.OutputFormat == "name":
-		return Each(printNames), nil
+		return Text(secretName), nil
 	}
 	printer, err := f.PrintFlags.ToPrinter()
 	if genericclioptions.IsNoCompatiblePrinterError(err) {
@@ -96,6 +98,18 @@ func (f *PrintFlags) ToPrinter() (printers.ResourcePrinter, error) {
 		}
 		return err
 	}), err
+}
+
+// Rehearse prints a sample to nowhere, and reports whether the output has the secret. It
+// finds a template that fails before a cluster changes.
+func (f *PrintFlags) Rehearse(sample runtime.Object, secret token.Secret) (shown bool, err error) {
+	printer, err := f.ToPrinter() // a new one, since some keep state
+	if err != nil {
+		return false, err
+	}
+	var out bytes.Buffer
+	err = printer.PrintObj(sample, &out)
+	return bytes.Contains(out.Bytes(), []byte(secret.Reveal())), err
 }
 
 // tablePrinter turns the kinds into tables. It remembers the widths of columns,
@@ -124,22 +138,28 @@ func PrintTable(obj runtime.Object, w io.Writer) error {
 	return (&tablePrinter{printer: printers.NewTablePrinter(printers.PrintOptions{})}).PrintObj(obj, w)
 }
 
-// printNames prints bootstrap tokens as the Secrets that kubectl knows.
-func printNames(obj runtime.Object, w io.Writer) error {
+// secretName returns the name of a bootstrap token's Secret, which kubectl knows.
+func secretName(obj runtime.Object) (string, error) {
 	t, ok := obj.(*v1alpha1.BootstrapToken)
 	if !ok {
-		return fmt.Errorf("%T has no name", obj)
+		return "", fmt.Errorf("%T has no name", obj)
 	}
-	_, err := fmt.Fprintf(w, "secret/%s\n", t.Name)
-	return err
+	return "secret/" + t.Name + "\n", nil
 }
 
-// Each returns a printer for an object, and for a list of such objects.
-func Each(printOne printers.ResourcePrinterFunc) printers.ResourcePrinterFunc {
+// Text returns a printer of the text of an object, and of each in a list of such objects.
+func Text[T runtime.Object](text func(T) (string, error)) printers.ResourcePrinterFunc {
 	return func(obj runtime.Object, w io.Writer) error {
-		if !meta.IsListType(obj) {
-			return printOne(obj, w)
+		printOne := func(item runtime.Object) error {
+			t, err := text(item.(T))
+			if err == nil {
+				_, err = io.WriteString(w, t)
+			}
+			return err
 		}
-		return meta.EachListItem(obj, func(item runtime.Object) error { return printOne(item, w) })
+		if meta.IsListType(obj) {
+			return meta.EachListItem(obj, printOne)
+		}
+		return printOne(obj)
 	}
 }

@@ -82,19 +82,37 @@ func (s Streams) Confirm(ctx context.Context, question string) error {
 	return errors.New("not confirmed: nothing was changed")
 }
 
-// AskSecret reads a line from the terminal without showing it.
+// AskSecret reads a line from the terminal without showing it, if CanAsk.
 func (s Streams) AskSecret(ctx context.Context, prompt string) (string, error) {
-	in, ok := s.In.(*os.File)
-	if !ok {
-		return "", errors.New("standard input is no terminal")
-	}
-	state, err := term.GetState(int(in.Fd()))
+	terminal := int(s.In.(*os.File).Fd())
+	state, err := term.GetState(terminal)
 	if err != nil {
 		return "", err
 	}
-	defer term.Restore(int(in.Fd()), state) //nolint:errcheck // nothing is left to be done about it
+	defer term.Restore(terminal, state) //nolint:errcheck // nothing is left to be done about it
 	_ = printers.WriteEscaped(s.ErrOut, prompt)
-	line, err := Await(ctx, func() ([]byte, error) { return term.ReadPassword(int(in.Fd())) })
+	line, err := Await(ctx, func() ([]byte, error) { return term.ReadPassword(terminal) })
 	s.Notef("")
 	return string(line), err
+}
+
+// Await calls f and returns its result, or the cause of ctx if that ends first.
+// It is for calls that take no context, such as reading a terminal: f is left behind.
+func Await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }

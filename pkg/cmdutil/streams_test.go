@@ -23,10 +23,10 @@ const (
 	secure = "K10000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f::abcdef." + secret
 )
 
-func newStreams(stdin string) (streams cmdutil.Streams, out, errOut *bytes.Buffer) {
-	ioStreams, in, out, errOut := genericiooptions.NewTestIOStreams()
+func newStreams(stdin string) (streams cmdutil.Streams, errOut *bytes.Buffer) {
+	ioStreams, in, _, errOut := genericiooptions.NewTestIOStreams()
 	in.WriteString(stdin)
-	return cmdutil.Streams{IOStreams: ioStreams}, out, errOut
+	return cmdutil.Streams{IOStreams: ioStreams}, errOut
 }
 
 // report returns what the user sees of an error.
@@ -55,7 +55,7 @@ func TestAnInterruptEndsTheWaitForWhatNeverEnds(t *testing.T) {
 	}{
 		"a token on stdin": {func(ctx context.Context, s cmdutil.Streams) error { _, err := s.ReadToken(ctx, "-"); return err }, 0},
 		"tokens on stdin": {func(ctx context.Context, s cmdutil.Streams) error {
-			_, err := s.ReadRefs(ctx, []string{"-"})
+			_, err := s.ReadRefs(ctx, []string{"-"}, false)
 			return err
 		}, 0},
 		"a blocked stdout": {func(ctx context.Context, s cmdutil.Streams) error { return s.Write(ctx, []byte("result")) }, bootstrap.Grace},
@@ -63,7 +63,7 @@ func TestAnInterruptEndsTheWaitForWhatNeverEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, w := io.Pipe()
 			defer r.CloseWithError(errors.New("over"))
-			streams, _, _ := newStreams("")
+			streams, _ := newStreams("")
 			streams.In, streams.Out = r, w
 			ctx, interrupt := context.WithCancel(t.Context())
 			time.AfterFunc(time.Hour, interrupt)
@@ -78,7 +78,7 @@ func TestAnInterruptEndsTheWaitForWhatNeverEnds(t *testing.T) {
 
 func TestNotesCannotSteerATerminal(t *testing.T) {
 	t.Parallel()
-	streams, _, errOut := newStreams("")
+	streams, errOut := newStreams("")
 	streams.Warnf("%s", "red\x1b[31m")
 	streams.Notef("%s", "back\r")
 	has(t, errOut.String(), "Warning: red^[[31m", "\nback\\r\n")
@@ -105,7 +105,7 @@ func TestOneTokenComesFromOneOfFourPlaces(t *testing.T) {
 		"a file not there": {file: "nowhere", says: "error: open nowhere: "},
 	} {
 		t.Setenv("K3S_TOKEN", test.env)
-		streams, _, _ := newStreams(test.stdin)
+		streams, _ := newStreams(test.stdin)
 		got, err := streams.ReadOneToken(t.Context(), test.args, test.flag, test.file)
 		has(t, report(err), test.says)
 		if good := test.says == ""; good != (err == nil) || good != (got.Reveal() == secure) || strings.Contains(report(err), "hunter2") {
@@ -116,14 +116,14 @@ func TestOneTokenComesFromOneOfFourPlaces(t *testing.T) {
 
 func TestReferencesComeFromArgumentsAndStandardInput(t *testing.T) {
 	t.Parallel()
-	streams, _, _ := newStreams("\nbootstrap-token-ghijkl\r\n\n  secret/odd \n")
-	refs, err := streams.ReadRefs(t.Context(), []string{"abcdef." + secret, "-"})
+	streams, _ := newStreams("\nbootstrap-token-ghijkl\r\n\n  secret/odd \n")
+	refs, err := streams.ReadRefs(t.Context(), []string{"abcdef." + secret, "-"}, false)
 	if err != nil || len(refs) != 3 || refs[0].Secret != secret || refs[1].String() != "ghijkl" || refs[2].String() != "secret/odd" {
 		t.Errorf("got %v, %v", refs, err)
 	}
-	streams, _, _ = newStreams("abcdef\n\nhunter2hunter2")
-	refs, err = streams.ReadRefs(t.Context(), []string{"abcdef", "-"})
-	if got := report(err); refs != nil || !strings.HasPrefix(got, "error: line 3 of standard input: not a bootstrap token\nhint: use a token id") {
+	streams, _ = newStreams("abcdef\n\nhunter2hunter2")
+	refs, err = streams.ReadRefs(t.Context(), []string{"abcdef", "-"}, false)
+	if got := report(err); !strings.HasPrefix(got, "error: line 3 of standard input: not a bootstrap token\nhint: use a token id") {
 		t.Errorf("got %v, %v", refs, got)
 	}
 }

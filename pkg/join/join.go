@@ -3,6 +3,15 @@
 package join
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -26,47 +35,14 @@ const (
 	CloudInit Format = "cloud-init"
 )
 
-// format is how a format is written.
-type format struct {
-	name     Format
-	write    func(Params) (string, error)
-	line     bool // the result is one line
-	installs bool // the result runs the install script
-}
-
-func formats() []format {
-	return []format{
-		{name: Install, write: Params.install, line: true, installs: true},
-		{name: Agent, write: Params.agent, line: true},
-		{name: Config, write: Params.config},
-		{name: Env, write: Params.env},
-		{name: CloudInit, write: Params.cloudInit, installs: true},
-	}
-}
-
 // Formats returns the names of all formats, for help and completion.
 func Formats() []string {
-	var names []string
-	for _, f := range formats() {
-		names = append(names, string(f.name))
-	}
-	return names
-}
-
-// lookup returns the format with that name. Any other name gives one that cannot
-// be written.
-func lookup(name Format) format {
-	for _, f := range formats() {
-		if f.name == name {
-			return f
-		}
-	}
-	return format{}
+	return []string{string(Install), string(Agent), string(Config), string(Env), string(CloudInit)}
 }
 
 // IsLine reports whether the format is a single line, so that those of several
 // tokens can stand below one another.
-func (f Format) IsLine() bool { return lookup(f).line }
+func (f Format) IsLine() bool { return f == Install || f == Agent }
 
 // Params are the values of a join command.
 type Params struct {
@@ -95,15 +71,93 @@ type Params struct {
 }
 
 // Command returns the text to paste on the new machine, without a final newline. Its
-// error is that of Validate, or that the format has no place for a value. The names
-// of flags, variables and keys are those of K3s (pkg/cli/cmds/agent.go and
-// install.sh) and of https://docs.rke2.io/install/quickstart.
+// error is that of Validate, or that there is no such format. The names of flags,
+// variables and keys are those of K3s (pkg/cli/cmds/agent.go and install.sh) and of
+// https://docs.rke2.io/install/quickstart.
 //
 // The token never follows -t: some releases of K3s show that flag's value in an
 // annotation of the Node (k3s-io/k3s#14347).
-func Command(name Format, p Params) (string, error) {
-	if err := p.Validate(name); err != nil {
+func Command(format Format, p Params) (string, error) {
+	if err := p.Validate(format); err != nil {
 		return "", err
 	}
-	return lookup(name).write(p)
+	switch format {
+	case Install:
+		return p.install(), nil
+	case Agent:
+		return p.agent(), nil
+	case Config:
+		return p.config(), nil
+	case Env:
+		return p.env(), nil
+	case CloudInit:
+		return p.cloudInit(), nil
+	}
+	return "", fmt.Errorf("unknown format %q", format)
+}
+
+// Validate returns why the format cannot be written with these values, or why an
+// agent would not start with them. It does not look at the URL.
+func (p Params) Validate(format Format) error {
+	installs := format == Install || format == CloudInit
+	switch {
+	case !installs && p.InstallURL+p.InstallMirror != "":
+		return hint.New(fmt.Sprintf("the format %s installs nothing", format), "leave --install-url and --install-mirror out")
+	case format == Env && len(p.NodeLabels)+len(p.NodeTaints) > 0:
+		return hint.New("an environment file has no place for labels and taints", "use the format config")
+	case p.InstallURL != "" && !strings.Contains(p.InstallURL, "://"):
+		return hint.New("the address of the install script is malformed", "write a URL such as https://get.k3s.io")
+	case p.InstallURL == "" && p.InstallMirror != "" && p.InstallMirror != "cn": // the one with a script of its own
+		return hint.New(fmt.Sprintf("unknown mirror %q", p.InstallMirror), "use cn, or name the mirror's own script with --install-url")
+	case slices.ContainsFunc([]string{p.Token.Reveal(), p.Version, p.InstallURL, p.InstallMirror}, isUnprintable):
+		return hint.New("a value holds control characters", "remove them from the token and the flags")
+	}
+	return p.validateNode()
+}
+
+// isUnprintable reports whether s cannot be pasted, or not be in an environment
+// file: systemd ignores such lines.
+func isUnprintable(s string) bool {
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// ValidateNodeName returns why no node can have the name. The name is the value of the
+// label kubernetes.io/hostname, too.
+func ValidateNodeName(name string) error {
+	if len(validation.IsDNS1123Subdomain(name))+len(validation.IsValidLabelValue(name)) > 0 {
+		return hint.New(fmt.Sprintf("malformed node name %q", name), "use at most 63 lower-case letters, digits, dashes and dots")
+	}
+	return nil
+}
+
+// validateNode makes the checks of the kubelet when it starts, and of the API server
+// when the node registers.
+func (p Params) validateNode() error {
+	if p.NodeName != "" {
+		if err := ValidateNodeName(p.NodeName); err != nil {
+			return err
+		}
+	}
+	for _, label := range p.NodeLabels {
+		key, value, ok := strings.Cut(label, "=")
+		switch {
+		case !ok || isMalformed(key, value):
+			return hint.New(fmt.Sprintf("malformed node label %q", label), "write KEY=VALUE")
+		case strings.HasPrefix(key, "node-role.kubernetes.io/"): // the kubelet would not start
+			return hint.New(fmt.Sprintf("a node may not give itself the label %q", key), "set it with kubectl label once the node has joined")
+		}
+	}
+	for _, taint := range p.NodeTaints {
+		pair, effect, _ := strings.Cut(taint, ":")
+		key, value, _ := strings.Cut(pair, "=")
+		if isMalformed(key, value) || !slices.Contains([]string{"NoSchedule", "PreferNoSchedule", "NoExecute"}, effect) {
+			return hint.New(fmt.Sprintf("malformed node taint %q", taint),
+				"write KEY=VALUE:EFFECT; EFFECT is NoSchedule, PreferNoSchedule or NoExecute")
+		}
+	}
+	return nil
+}
+
+func isMalformed(key, value string) bool {
+	return len(validation.IsQualifiedName(key))+len(validation.IsValidLabelValue(value)) > 0
 }

@@ -10,16 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 )
-
-// Nodes has the methods of client-go's NodeInterface that a wait uses.
-type Nodes interface {
-	List(ctx context.Context, options metav1.ListOptions) (*corev1.NodeList, error)
-	Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
-}
 
 // State is how far a node has come.
 type State string
@@ -39,6 +35,8 @@ type Node struct {
 	// Reason says why a node that has registered is not Ready, in the words of its
 	// kubelet. It may be empty.
 	Reason string
+
+	uid types.UID
 }
 
 // ReadyNames returns the names of those nodes that are Ready.
@@ -66,14 +64,14 @@ func (g Goal) among(nodes map[string]Node) []Node {
 
 // Waiter waits for nodes. It knows those that were there before.
 type Waiter struct {
-	nodes  Nodes
-	before map[string]corev1.Node
+	nodes  corev1client.NodeInterface
+	before map[string]Node
 }
 
 // NewWaiter lists the nodes, and tries whether they may be watched. Call it before
 // there is a token to join with, since the listed nodes are not new. The errors are
 // those of the API server.
-func NewWaiter(ctx context.Context, nodes Nodes) (*Waiter, error) {
+func NewWaiter(ctx context.Context, nodes corev1client.NodeInterface) (*Waiter, error) {
 	list, err := nodes.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -83,9 +81,9 @@ func NewWaiter(ctx context.Context, nodes Nodes) (*Waiter, error) {
 		return nil, err
 	}
 	watcher.Stop()
-	w := &Waiter{nodes, map[string]corev1.Node{}}
+	w := &Waiter{nodes, map[string]Node{}}
 	for _, node := range list.Items {
-		w.before[node.Name] = node
+		w.before[node.Name] = newNode(&node)
 	}
 	return w, nil
 }
@@ -115,8 +113,12 @@ func (w *Waiter) Wait(ctx context.Context, goal Goal, report func(Node)) ([]Node
 		WatchFuncWithContext: w.nodes.Watch,
 	}, w.nodes)
 	_, err := watchtools.UntilWithSync(ctx, listWatch, &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
-		if node := event.Object.(*corev1.Node); w.isNew(node, goal) {
-			note(newNode(event.Type, node))
+		node := newNode(event.Object.(*corev1.Node))
+		if w.isNew(node, goal) {
+			if event.Type == watch.Deleted {
+				node.State, node.Reason = Deleted, ""
+			}
+			note(node)
 		}
 		return len(ReadyNames(goal.among(seen))) >= max(goal.Count, 1), nil
 	})
@@ -137,32 +139,24 @@ func (w *Waiter) Check(ctx context.Context) error {
 
 // isNew reports whether a node has joined since the waiter was made. A node that was
 // there before counts if the goal names it, and it was made anew or was not Ready then.
-func (w *Waiter) isNew(node *corev1.Node, goal Goal) bool {
+func (w *Waiter) isNew(node Node, goal Goal) bool {
 	old, there := w.before[node.Name]
 	if !there || node.Name != goal.Name {
 		return !there
 	}
-	return node.UID != old.UID || isReady(node) && !isReady(&old)
+	return node.uid != old.uid || node.State == Ready && old.State != Ready
 }
 
-func newNode(event watch.EventType, node *corev1.Node) Node {
-	switch {
-	case event == watch.Deleted:
-		return Node{node.Name, Deleted, ""}
-	case isReady(node):
-		return Node{node.Name, Ready, ""}
-	}
-	return Node{node.Name, Registered, readyCondition(node).Message}
-}
-
-func isReady(node *corev1.Node) bool { return readyCondition(node).Status == corev1.ConditionTrue }
-
-// readyCondition returns the condition Ready, or none.
-func readyCondition(node *corev1.Node) corev1.NodeCondition {
+func newNode(node *corev1.Node) Node {
+	n := Node{Name: node.Name, State: Registered, uid: node.UID}
 	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition
+		switch {
+		case condition.Type != corev1.NodeReady:
+		case condition.Status == corev1.ConditionTrue:
+			n.State = Ready
+		default:
+			n.Reason = condition.Message
 		}
 	}
-	return corev1.NodeCondition{}
+	return n
 }

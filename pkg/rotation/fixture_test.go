@@ -3,9 +3,10 @@ package rotation_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -38,27 +39,24 @@ var (
 
 // server is a K3s server that has proved who it is.
 type server struct {
-	hash, remote string
-	proxied      bool
-	refusal      error // of the current token
-	rotate       func(ctx context.Context) (supervisor.Outcome, error)
-	told         []string // the new tokens
+	remote  netip.Addr
+	refusal error                                                 // of the current token
+	rotate  func(ctx context.Context) (supervisor.Outcome, error) // nil rotates
+	told    []string                                              // the new tokens
 }
 
-func (s *server) CAHash() string { return s.hash }
-func (s *server) Remote() string { return s.remote }
-func (s *server) Proxied() bool  { return s.proxied }
-func (s *server) Close()         {}
+func (s *server) CAHash() string     { return hash }
+func (s *server) Remote() netip.Addr { return s.remote }
 
-func (s *server) Accepts(context.Context, token.Token, supervisor.Role) error { return s.refusal }
+func (s *server) Accepts(context.Context, token.Token, supervisor.Role) (supervisor.Verdict, error) {
+	return "", s.refusal
+}
 
 func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) (supervisor.Outcome, error) {
-	s.told = append(s.told, next.Reveal())
+	if s.told = append(s.told, next.Reveal()); s.rotate == nil {
+		return supervisor.Rotated, nil
+	}
 	return s.rotate(ctx)
-}
-
-func ends(outcome supervisor.Outcome) func(context.Context) (supervisor.Outcome, error) {
-	return func(context.Context) (supervisor.Outcome, error) { return outcome, nil }
 }
 
 // site is a cluster of K3s servers, its API, and a rotation that passes the
@@ -69,49 +67,29 @@ type site struct {
 	servers []*server
 }
 
-// newSite returns a cluster of servers. Its nodes have the servers' addresses,
-// unless others are given.
-func newSite(t *testing.T, servers int, nodes ...string) *site {
+// newSite returns a cluster of servers. Its API has no nodes.
+func newSite(t *testing.T, servers int) *site {
 	t.Helper()
 	bundle, err := os.ReadFile("../token/testdata/single.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{}
-	var addresses []string
-	for i := range servers {
-		address := "10.0.0." + strconv.Itoa(i+1)
-		addresses = append(addresses, address)
-		url, _ := supervisor.ParseURL("https://" + address + ":6443")
-		s.Servers = append(s.Servers, url)
-		s.servers = append(s.servers, &server{hash: hash, remote: address + ":6443", rotate: ends(supervisor.Rotated)})
-	}
-	objects := []runtime.Object{&corev1.ConfigMap{
+	s := &site{api: fake.NewSimpleClientset(&corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-root-ca.crt"},
 		Data:       map[string]string{"ca.crt": string(bundle)},
-	}}
-	if nodes == nil {
-		nodes = addresses
-	}
-	for _, address := range nodes {
-		objects = append(objects, &corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: address, Labels: map[string]string{"node-role.kubernetes.io/control-plane": "true"}},
-			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}},
-		})
-	}
-	s.api = fake.NewSimpleClientset(objects...)
+	})}
 	s.api.PrependReactor("*", "configmaps", dryRun)
-	urls := slices.Clone(s.Servers)
+	s.Cluster = &cluster.Cluster{Config: &rest.Config{}, Client: s.api.CoreV1()}
 	s.Current = token.Token{CAHash: hash, User: token.UserServer, Secret: current}
 	s.New = token.Token{User: token.UserServer, Secret: strong}
-	s.Open = func(_ context.Context, url supervisor.URL, t token.Token) (rotation.Session, error) {
-		server := s.servers[slices.Index(urls, url)]
-		if t.CAHash != "" && t.CAHash != server.hash {
-			return nil, hint.New("the token is for another CA", "check it")
-		}
-		return server, nil
+	for i := range servers {
+		url, _ := supervisor.ParseURL(fmt.Sprintf("https://10.0.0.%d:6443", i+1))
+		s.Servers = append(s.Servers, url)
+		s.servers = append(s.servers, &server{})
 	}
-	s.Cluster = &cluster.Cluster{Config: &rest.Config{}, Client: s.api.CoreV1()}
+	s.Open = func(_ context.Context, url supervisor.URL, _ token.Token) (rotation.Session, error) {
+		return s.servers[slices.Index(s.Servers, url)], nil
+	}
 	return s
 }
 
@@ -119,6 +97,9 @@ func newSite(t *testing.T, servers int, nodes ...string) *site {
 func dryRun(action clienttesting.Action) (bool, runtime.Object, error) {
 	switch action := action.(type) {
 	case clienttesting.CreateActionImpl:
+		if action.CreateOptions.DryRun == nil {
+			action.Object.(*corev1.ConfigMap).ResourceVersion = "1"
+		}
 		return action.CreateOptions.DryRun != nil, action.Object, nil
 	case clienttesting.UpdateActionImpl:
 		return action.UpdateOptions.DryRun != nil, action.Object, nil
@@ -135,21 +116,13 @@ func (s *site) refuse(verb, resource, name string, err error) {
 	})
 }
 
-// record is the ConfigMap, or nil if there is none.
-func (s *site) record() *corev1.ConfigMap {
+// record is the data of the record; empty if there is none.
+func (s *site) record() map[string]string {
 	stored, err := s.api.Tracker().Get(configMaps, "kube-system", rotation.RecordName)
 	if err != nil {
 		return nil
 	}
-	return stored.(*corev1.ConfigMap)
-}
-
-// state is what the record says; empty if there is none.
-func (s *site) state() string {
-	if record := s.record(); record != nil {
-		return record.Data["state"]
-	}
-	return ""
+	return stored.(*corev1.ConfigMap).Data
 }
 
 // preflight returns a rotation that has passed the preflight.

@@ -60,11 +60,3 @@ func TestNewTokensThatBreakFilesOrAreShortNeedAFlag(t *testing.T) {
 		}
 	}
 }
-
-func TestOnlyAServerTokenIsRotated(t *testing.T) {
-	t.Parallel()
-	for _, current := range []token.Token{{ID: "abcdef", Secret: strong}, {User: token.UserNode, Secret: strong}} {
-		_, err := rotation.NewToken("", current, false)
-		wantError(t, err, "the current token is of type", "give the server token")
-	}
-}

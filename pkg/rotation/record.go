@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -10,6 +11,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 )
 
 const (
@@ -24,76 +26,72 @@ const (
 	started = "started"
 )
 
-// Record is the record of a rotation. It is in the cluster from before the
-// request until every server accepts the new token and refuses the old one.
+// Record is the record of a rotation: a ConfigMap with its server, its time, and its state,
+// "started" or a supervisor.Outcome. It is in the cluster from before the request until
+// every server accepts the new token and refuses the old one.
 type Record struct {
-	// State is "started", or a supervisor.Outcome.
-	State string
-	// Server is the URL of the server that gets the new token.
-	Server string
-	// Started is the time of the record, in RFC 3339.
-	Started string
-
-	meta metav1.ObjectMeta // of the ConfigMap in the cluster; zero if there is none yet
+	client    corev1client.ConfigMapInterface
+	configMap *corev1.ConfigMap
 }
 
-// String names the rotation in errors and warnings. Its parts come from the
-// cluster, and may be any text.
-func (r *Record) String() string {
-	return fmt.Sprintf("the rotation through %s of %s", r.Server, r.Started)
+// newRecord returns a record that is not in the cluster yet.
+func newRecord(client corev1client.ConfigMapInterface, server supervisor.URL) *Record {
+	return &Record{client, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: RecordName},
+		Data: map[string]string{
+			"about": about, "state": started, "server": server.String(), "started": time.Now().UTC().Format(time.RFC3339),
+		},
+	}}
 }
 
-// Records keeps the record of a rotation in a cluster, at most one at a time.
-type Records struct {
-	client corev1client.ConfigMapInterface
-}
-
-// NewRecords returns the records of a cluster for a client of kube-system.
-func NewRecords(client corev1client.ConfigMapInterface) *Records { return &Records{client} }
-
-// Get returns the record, or nil if there is none.
-func (s *Records) Get(ctx context.Context) (*Record, error) {
-	configMap, err := s.client.Get(ctx, RecordName, metav1.GetOptions{})
+// FindRecord returns the record in a cluster, or nil if there is none. The client is one
+// of kube-system.
+func FindRecord(ctx context.Context, client corev1client.ConfigMapInterface) (*Record, error) {
+	configMap, err := client.Get(ctx, RecordName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	data := configMap.Data
-	return &Record{data["state"], data["server"], data["started"], configMap.ObjectMeta}, nil
+	return &Record{client, configMap}, nil
 }
+
+// String names the rotation in errors and warnings. Its parts come from the
+// cluster, and may be any text.
+func (r *Record) String() string {
+	return fmt.Sprintf("the rotation through %s of %s", r.configMap.Data["server"], r.configMap.Data["started"])
+}
+
+// replace makes the record an update of another one, as that is in the cluster.
+func (r *Record) replace(other *Record) { r.configMap.ObjectMeta = other.configMap.ObjectMeta }
 
 // errRecordChanged is returned if the record has changed since it was read.
 var errRecordChanged = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
 
-// Save creates the record, or updates one that Get or Save has set. It fails if
-// the record in the cluster has changed since. So of two rotations at once only one
-// begins. With metav1.DryRunAll nothing is written.
-func (s *Records) Save(ctx context.Context, r *Record, dryRun ...string) error {
-	configMap := &corev1.ConfigMap{ObjectMeta: r.meta, Data: map[string]string{
-		"about": about, "state": r.State, "server": r.Server, "started": r.Started,
-	}}
-	configMap.Name = RecordName
+// save creates the record, or updates one that was found or saved. It fails if the
+// record in the cluster has changed since. So of two rotations at once only one begins.
+// With metav1.DryRunAll nothing is written.
+func (r *Record) save(ctx context.Context, dryRun ...string) error {
+	var configMap *corev1.ConfigMap
 	var err error
-	if r.meta.Name == "" {
-		configMap, err = s.client.Create(ctx, configMap, metav1.CreateOptions{DryRun: dryRun})
+	if r.configMap.ResourceVersion == "" {
+		configMap, err = r.client.Create(ctx, r.configMap, metav1.CreateOptions{DryRun: dryRun})
 	} else {
-		configMap, err = s.client.Update(ctx, configMap, metav1.UpdateOptions{DryRun: dryRun})
+		configMap, err = r.client.Update(ctx, r.configMap, metav1.UpdateOptions{DryRun: dryRun})
 	}
-	switch {
-	case apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):
+	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) {
 		return errRecordChanged
-	case err != nil:
-		return err
 	}
-	r.meta = configMap.ObjectMeta
-	return nil
+	if err == nil {
+		r.configMap = configMap
+	}
+	return err
 }
 
 // Remove deletes the record. It fails if the one in the cluster has changed since.
-func (s *Records) Remove(ctx context.Context, r *Record) error {
-	return s.client.Delete(ctx, RecordName, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &r.meta.UID, ResourceVersion: &r.meta.ResourceVersion},
+func (r *Record) Remove(ctx context.Context) error {
+	return r.client.Delete(ctx, RecordName, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &r.configMap.UID, ResourceVersion: &r.configMap.ResourceVersion},
 	})
 }

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +16,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
@@ -36,44 +36,35 @@ type pinnedDialer struct {
 }
 
 func (d *pinnedDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := d.Dialer.DialContext(ctx, network, cmp.Or(d.remote(), address))
+	if pinned, ok := d.pinned.Load().(string); ok {
+		address = pinned
+	}
+	conn, err := d.Dialer.DialContext(ctx, network, address)
 	if err == nil {
 		d.pinned.CompareAndSwap(nil, conn.RemoteAddr().String())
 	}
 	return conn, err
 }
 
-// remote returns the pinned address, or "".
-func (d *pinnedDialer) remote() string {
-	address, _ := d.pinned.Load().(string)
-	return address
-}
-
-// client sends requests to one server.
-type client struct {
-	http.Client
-	server URL
-	opts   *Options
-}
-
 // newClient returns a client with bounds for a hostile server. It logs requests
-// as client-go does, without credentials and bodies.
-func (s *Session) newClient(config *tls.Config) *client {
+// as client-go does, without credentials and bodies. Each request has a connection of
+// its own, since an idle one may be dead.
+func (s *Session) newClient(config *tls.Config) *http.Client {
 	config.MinVersion = tls.VersionTLS12
 	rt := transport.DebugWrappers(&http.Transport{
 		Proxy:                  http.ProxyURL(s.proxy),
 		OnProxyConnectResponse: s.opts.checkProxyResponse,
 		DialContext:            s.dialer.DialContext,
 		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    s.opts.Timeout,
+		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: maxBytes,
 		DisableCompression:     true,
 	})
-	return &client{server: s.server, opts: &s.opts, Client: http.Client{
-		Transport:     transport.NewUserAgentRoundTripper(s.opts.UserAgent, rt),
+	return &http.Client{
+		Transport:     transport.NewUserAgentRoundTripper(rest.DefaultKubernetesUserAgent(), rt),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       s.opts.Timeout,
-	}}
+	}
 }
 
 func (o *Options) checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
@@ -115,8 +106,8 @@ func (r response) message() string {
 
 // do sends a request once, without credentials if authorization is empty. If it returns
 // an error and a status, the body of the response is incomplete.
-func (c *client) do(ctx context.Context, method, path, authorization string, body []byte) (response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.server.String()+path, bytes.NewReader(body))
+func (s *Session) do(ctx context.Context, c *http.Client, method, path, authorization string, body []byte) (response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.server.String()+path, bytes.NewReader(body))
 	if err != nil {
 		return response{}, err
 	}
@@ -125,31 +116,31 @@ func (c *client) do(ctx context.Context, method, path, authorization string, bod
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return response{}, c.explain(ctx, err)
+		return response{}, s.explain(ctx, err)
 	}
 	defer resp.Body.Close()
 	r := response{status: resp.StatusCode, certificates: resp.TLS.PeerCertificates}
 	if r.body, err = io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxBytes)); err != nil {
-		err = c.explain(ctx, err)
+		err = s.explain(ctx, err)
 	}
 	return r, err
 }
 
 // get sends a GET, and repeats it while the server is busy (429) or starting (503).
-func (c *client) get(ctx context.Context, path, authorization string) (r response, err error) {
-	waitErr := wait.ExponentialBackoffWithContext(ctx, c.opts.Backoff, func(ctx context.Context) (bool, error) {
-		r, err = c.do(ctx, http.MethodGet, path, authorization, nil)
+func (s *Session) get(ctx context.Context, c *http.Client, path, authorization string) (r response, err error) {
+	_ = wait.ExponentialBackoffWithContext(ctx, s.opts.Backoff, func(ctx context.Context) (bool, error) {
+		r, err = s.do(ctx, c, http.MethodGet, path, authorization, nil)
 		return err != nil || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable, nil
 	})
-	if waitErr != nil && ctx.Err() != nil {
-		return r, c.explain(ctx, ctx.Err())
+	if ctx.Err() != nil {
+		err = s.explain(ctx, ctx.Err())
 	}
 	return r, err
 }
 
 // cacerts downloads the CA bundle.
-func (c *client) cacerts(ctx context.Context) (response, error) {
-	r, err := c.get(ctx, "/cacerts", "")
+func (s *Session) cacerts(ctx context.Context, c *http.Client) (response, error) {
+	r, err := s.get(ctx, c, "/cacerts", "")
 	if err == nil && r.status != http.StatusOK {
 		err = hint.New(fmt.Sprintf("/cacerts answers with status %d", r.status), checkPort)
 	}

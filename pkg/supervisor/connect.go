@@ -13,15 +13,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"time"
 
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
+	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
@@ -59,15 +58,11 @@ type Options struct {
 	// ServerName is the name in the server's certificate. Empty: the URL's host.
 	// Nodes do not use it.
 	ServerName string
-	// HostCAs are the CAs that a node's host trusts. Nil: those of this machine.
-	HostCAs *x509.CertPool
 	// Proxy is as in http.Transport, and called once. Nil: no proxy. In a role it is
 	// used only if the server cannot be reached without it.
 	Proxy func(*http.Request) (*url.URL, error)
 	// ProxyHint is advice for a proxy that does not connect.
 	ProxyHint string
-	// UserAgent names the client in the server's logs.
-	UserAgent string
 	// Timeout bounds each request; a rotation has three times as long. Zero: ten
 	// seconds, as in K3s.
 	Timeout time.Duration
@@ -76,16 +71,17 @@ type Options struct {
 }
 
 // Session is a connection to a server that has proved its identity. It is safe
-// for concurrent use. Close it after use.
+// for concurrent use.
 type Session struct {
 	server URL
 	opts   Options
 	dialer pinnedDialer
 	proxy  *url.URL
-	client *client
+	client *http.Client // that verifies the server
 	report Report
 
-	bundle       []byte
+	bundle       []byte // from /cacerts
+	cas          []*x509.Certificate
 	caHash       string
 	certificates []*x509.Certificate // of the server, when it showed the bundle
 }
@@ -96,7 +92,6 @@ type Session struct {
 func Connect(ctx context.Context, server URL, opts Options) (*Session, error) {
 	s := newSession(server, opts)
 	if err := s.connect(ctx); err != nil {
-		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -107,25 +102,25 @@ func newSession(server URL, opts Options) *Session {
 	if opts.Backoff.Steps == 0 {
 		opts.Backoff = wait.Backoff{Steps: 4, Duration: 2 * time.Second}
 	}
-	return &Session{server: server, opts: opts, dialer: pinnedDialer{Dialer: net.Dialer{Timeout: opts.Timeout}}}
+	if opts.ContextCA == nil {
+		opts.ContextCA = func(context.Context) []byte { return nil }
+	}
+	return &Session{server: server, opts: opts}
 }
 
 // CAHash returns the hash of the CA that the server shows.
 func (s *Session) CAHash() string { return s.caHash }
 
-// Remote returns the IP address and port of all connections of the session. It is
-// one of the servers behind a DNS name, or a proxy.
-func (s *Session) Remote() string { return s.dialer.remote() }
-
-// Proxied reports whether the session goes through a proxy. Remote is then the
-// address of the proxy, and only the proxy knows the server's.
-func (s *Session) Proxied() bool { return s.proxy != nil }
-
-// Close closes idle connections.
-func (s *Session) Close() {
-	if s.client != nil {
-		utilnet.CloseIdleConnectionsFor(s.client.Transport)
+// Remote returns the IP address of all connections of the session, which is one of the
+// servers behind a DNS name. It is the zero value before the first one, and through a
+// proxy, since only the proxy knows it.
+func (s *Session) Remote() netip.Addr {
+	if s.proxy != nil {
+		return netip.Addr{}
 	}
+	address, _ := s.dialer.pinned.Load().(string)
+	remote, _ := netip.ParseAddrPort(address)
+	return remote.Addr()
 }
 
 func (s *Session) connect(ctx context.Context) error {
@@ -164,18 +159,19 @@ func (s *Session) download(ctx context.Context) error {
 	r, err := s.fetchBundle(ctx, s.serverName())
 	switch {
 	case err == nil || s.opts.Role == "":
-	case s.Remote() == "": // no connection
+	case !s.Remote().IsValid(): // no connection
 		r, err = s.downloadByProxy(ctx, err)
 	case s.opts.Role == Agent:
 		if _, named := s.fetchBundle(ctx, s.server.host); named == nil {
-			err = errSNI
+			err = hint.New("the server answers only to clients that name it (SNI)",
+				"agents send no server name: let the load balancer pass this port through to the servers")
 		}
 	}
 	if err != nil {
 		return err
 	}
 	s.bundle, s.certificates = r.body, r.certificates
-	s.report.HostTrusts = s.isSignedBy(s.opts.HostCAs)
+	s.report.HostTrusts = s.isSignedBy(nil)
 	return nil
 }
 
@@ -208,14 +204,14 @@ func (s *Session) setProxy() (err error) {
 
 func (s *Session) fetchBundle(ctx context.Context, name string) (response, error) {
 	unverified := s.newClient(&tls.Config{InsecureSkipVerify: true, ServerName: name}) //nolint:gosec // later steps check the bundle
-	defer utilnet.CloseIdleConnectionsFor(unverified.Transport)
-	return unverified.cacerts(ctx)
+	return s.cacerts(ctx, unverified)
 }
 
 func (s *Session) hash(context.Context) (err error) {
 	if s.caHash, err = token.CAHash(s.bundle, time.Now()); err != nil {
 		return hint.New("not a K3s supervisor: /cacerts has no valid certificates", noProxy)
 	}
+	s.cas, _ = certutil.ParseCertsPEM(s.bundle) // CAHash has parsed them
 	return nil
 }
 
@@ -228,7 +224,7 @@ func (s *Session) validate(ctx context.Context) error {
 		return err
 	}
 	s.client = s.newClient(&tls.Config{RootCAs: roots, ServerName: s.serverName()})
-	r, err := s.client.cacerts(ctx)
+	r, err := s.cacerts(ctx, s.client)
 	switch {
 	case err != nil:
 		return err
@@ -251,7 +247,7 @@ func (s *Session) path(resource string) string {
 // answers "forbidden" (doAuth in K3s's pkg/server/auth). A Kubernetes API uses
 // other words, and so does a supervisor that is starting.
 func (s *Session) identify(ctx context.Context) error {
-	r, err := s.client.get(ctx, s.path("readyz"), "")
+	r, err := s.get(ctx, s.client, s.path("readyz"), "")
 	if err == nil && (r.status != http.StatusForbidden || r.message() != "forbidden") {
 		text := fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status)
 		err = hint.New(text, "wait if it is starting; otherwise "+noProxy)

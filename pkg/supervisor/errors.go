@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
@@ -30,10 +29,6 @@ var errUnverified = hint.New("the token has no CA hash to verify the server with
 // errMismatch says that the server has another CA than the token. trusted is the hash of
 // the context's CA, or "".
 func errMismatch(token, server, trusted string) error {
-	at := 0
-	for at < min(len(token), len(server)) && token[at] == server[at] {
-		at++
-	}
 	advice := "check that server and token are of one cluster, and that its CA was not replaced since"
 	switch trusted {
 	case token:
@@ -41,17 +36,7 @@ func errMismatch(token, server, trusted string) error {
 	case server:
 		advice = "the server is the context's, so the token is another cluster's, or older than the CA"
 	}
-	text := fmt.Sprintf("the token is for CA %s, the server has CA %s", abbreviate(token, at), abbreviate(server, at))
-	return hint.New(text, advice)
-}
-
-// abbreviate shows the digits from the first one that differs, which may be the last.
-func abbreviate(hash string, at int) string {
-	digits := hash[at:min(at+12, len(hash))]
-	if at > 0 {
-		digits = "..." + digits
-	}
-	return digits + "..."
+	return hint.New("the token is for another CA; the server's has the hash "+server, advice)
 }
 
 // errNotVouched says that only K3s itself trusts the server, since the CA of its
@@ -60,25 +45,9 @@ func abbreviate(hash string, at int) string {
 var errNotVouched = hint.New("the server's certificate is of a CA that the hash does not vouch for",
 	"if the CA was rotated, delete Secret kube-system/k3s-serving and server/tls/dynamic-cert.json, and restart the server")
 
-var errSNI = hint.New("the server answers only to clients that name it (SNI)",
-	"agents send no server name: let the load balancer pass this port through to the servers")
-
-var errAgentToken = hint.New("the server accepts the token, but the cluster has an agent token, too",
-	"give a joining server both: --token and --agent-token")
-
-// errProxied says that a node does not reach the server, since it uses no proxy by
-// itself (SetHTTPProxy in K3s's pkg/agent/loadbalancer/servers.go).
-func errProxied(role Role, server URL, d Distribution) error {
-	advice := "make sure that nodes reach " + server.String() + " without it"
-	if role == Agent {
-		advice += fmt.Sprintf(", or give them HTTPS_PROXY and %s_AGENT_HTTP_PROXY_ALLOWED=true", strings.ToUpper(string(d)))
-	}
-	return hint.New("the server accepts the token, but only a proxy reaches it", advice)
-}
-
 // explain replaces an error of net/http. Its text may quote data of the server or of
 // a proxy.
-func (c *client) explain(ctx context.Context, err error) error {
+func (s *Session) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
 	}
@@ -86,9 +55,9 @@ func (c *client) explain(ctx context.Context, err error) error {
 		return own
 	}
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return c.explainCertificate(certificate)
+		return s.explainCertificate(certificate)
 	}
-	address := c.server.hostPort()
+	address := s.server.hostPort()
 	var op string
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		op = e.Op
@@ -96,7 +65,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case op == "proxyconnect" || op == "socks connect":
-		return hint.New("cannot reach the proxy for "+address, c.opts.ProxyHint)
+		return hint.New("cannot reach the proxy for "+address, s.opts.ProxyHint)
 	case utilnet.IsTimeout(err):
 		return hint.New(address+" did not answer in time", "check address and firewall, or allow more time")
 	case utilnet.IsConnectionRefused(err):
@@ -109,23 +78,19 @@ func (c *client) explain(ctx context.Context, err error) error {
 	return hint.New(address+" gave no complete, valid answer", checkPort)
 }
 
-func (c *client) explainCertificate(err error) error {
+func (s *Session) explainCertificate(err error) error {
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		return hint.New("the server's certificate is not for "+e.Host, c.nameHint(e.Certificate))
+		names, addresses := e.Certificate.DNSNames, e.Certificate.IPAddresses
+		advice := fmt.Sprintf("connect to one of %q %v, or start the server with --tls-san %s",
+			names[:min(len(names), 8)], addresses[:min(len(addresses), 8)], s.server.host)
+		if s.opts.Role == Agent {
+			advice = "agents expect K3s's own certificate: let the load balancer pass TLS through to the servers"
+		}
+		return hint.New("the server's certificate is not for "+e.Host, advice)
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return hint.New("the server's certificate is not signed by the trusted CA",
 			"check that no load balancer ends TLS and nothing answers in place of the server; restart it if its CA was rotated")
 	}
 	return hint.New("the server's certificate has expired or is not valid", "check the clocks, and restart the server to renew its certificate")
-}
-
-// nameHint returns advice for a certificate of another name or address.
-func (c *client) nameHint(cert *x509.Certificate) string {
-	if c.opts.Role == Agent {
-		return "agents expect K3s's own certificate: let the load balancer pass TLS through to the servers"
-	}
-	names, addresses := cert.DNSNames, cert.IPAddresses
-	return fmt.Sprintf("connect to one of %q %v, or start the server with --tls-san %s",
-		names[:min(len(names), 8)], addresses[:min(len(addresses), 8)], c.server.host)
 }

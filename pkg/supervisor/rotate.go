@@ -8,7 +8,6 @@ import (
 	"net/http/httptrace"
 	"regexp"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -37,9 +36,6 @@ const (
 // the server (status 500) is not, since the change may be half written. If ctx
 // ends after a request may have left, the outcome is Unknown.
 func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Secret) (Outcome, error) {
-	if next == "" || !utf8.ValidString(next.Reveal()) { // K3s or JSON would replace it by one that nobody knows
-		return NotRotated, hint.New("the new token is empty or not valid UTF-8", "pass letters and digits")
-	}
 	outcome, reason := NotRotated, context.Cause(ctx)
 	_ = wait.ExponentialBackoffWithContext(ctx, s.opts.Backoff, func(ctx context.Context) (bool, error) {
 		resp, sent, err := s.put(ctx, current, next)
@@ -52,18 +48,16 @@ func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Se
 	return outcome, reason
 }
 
-// put sends the request once, and reports whether it can have left. It uses a
-// new connection, since an idle one may be dead.
+// put sends the request once, and reports whether it can have left.
 func (s *Session) put(ctx context.Context, current token.Token, next token.Secret) (response, bool, error) {
 	body, _ := json.Marshal(map[string]string{"newToken": next.Reveal()}) // which cannot fail for strings
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
 	})
-	s.Close()
 	c := *s.client
 	c.Timeout *= 3
-	resp, err := c.do(ctx, http.MethodPut, s.path("token"), authorization(Server, current), body)
+	resp, err := s.do(ctx, &c, http.MethodPut, s.path("token"), authorization(Server, current), body)
 	return resp, sent.Load(), err
 }
 

@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,15 +38,12 @@ func (d Distribution) Port() string {
 // no address.
 type URL struct {
 	host, port string
-	noPort     bool
 }
 
 // placeholder matches an unfilled part of a template or an example: <server>, {{ .host }},
-// $HOST, %HOST%, [server], __HOST__, SERVER_IP or xxx.
-var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|//[xX]{2,}(:|/|$)`)
-
-var errHost = hint.New("the server URL has no valid DNS name or IP address",
-	"name a server that nodes reach, such as https://k3s.example.com:6443")
+// $HOST, %HOST%, [server], __HOST__, SERVER_IP, xxx, 192.168.1.x or aaa.bbb.ccc.ddd.
+var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|` +
+	`(?i://(xx+|(\d+\.|x+\.)+x+|a+\.b+\.c+\.d+|w+\.x+\.y+\.z+)(:|/|$))`)
 
 // ParseURL parses the address of a server, which white space may surround. The default
 // port is 443, as in K3s. It is an error if a node of K3s could not dial the address
@@ -54,7 +53,8 @@ var errHost = hint.New("the server URL has no valid DNS name or IP address",
 func ParseURL(s string) (URL, error) {
 	s = strings.TrimSpace(s)
 	scheme, rest, found := strings.Cut(s, "://")
-	switch rest = strings.TrimRight(rest, "/"); {
+	parsed, err := url.Parse(strings.ToLower(s))
+	switch {
 	case placeholder.MatchString(s):
 		return URL{}, hint.New("the server URL has a placeholder that is not filled in", "put the server's name or address in its place")
 	case strings.ContainsAny(s, "\"'`“”‘’«»"):
@@ -67,58 +67,31 @@ func ParseURL(s string) (URL, error) {
 		return URL{}, hint.New("the server URL has several addresses", "name one server: a node learns of the others from it")
 	case strings.ContainsAny(rest, "@?#"):
 		return URL{}, hint.New("the server URL has more than host and port", "leave out the user, password, query or fragment")
-	case strings.Contains(rest, "/"):
+	case err != nil || !isPort(parsed.Port()) || strings.HasSuffix(parsed.Host, ":") || !isHost(parsed.Hostname()):
+		return URL{}, hint.New("the server URL has no valid host and port",
+			"name a server that nodes reach, such as https://k3s.example.com:6443 or https://[2001:db8::1]:6443")
+	case strings.Trim(parsed.Path, "/") != "":
 		return URL{}, hint.New("the server URL has a path", noProxy)
 	}
-	return parseHostPort(strings.ToLower(rest))
+	return URL{parsed.Hostname(), cmp.Or(parsed.Port(), "443")}, nil
 }
 
-func parseHostPort(s string) (URL, error) {
-	host, port := s, "443"
-	if colon := strings.LastIndex(s, ":"); colon > strings.LastIndex(s, "]") {
-		host, port = s[:colon], s[colon+1:]
-	}
-	noPort := len(host) == len(s)
-	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
-	if bracketed {
-		host = host[1 : len(host)-1]
-	}
+func isPort(port string) bool {
 	number, err := strconv.ParseUint(port, 10, 16)
-	switch isIPv6 := strings.Contains(host, ":"); {
-	case isIPv6 && !bracketed:
-		return URL{}, hint.New("the server URL has an IPv6 address without brackets, or two ports", "write it as in https://[2001:db8::1]:6443")
-	case err != nil || number == 0:
-		return URL{}, hint.New("the port of the server URL is not a number from 1 to 65535", "write 6443, or 9345 for RKE2")
-	case bracketed && !isIPv6 || !isHost(host):
-		return URL{}, errHost
-	}
-	return URL{host, strconv.FormatUint(number, 10), noPort}, nil
+	return port == "" || err == nil && number > 0
 }
 
 // isHost reports whether host is an IP address that can be dialled, without a zone,
-// or a DNS name. Underscores pass, since container networks have names with them.
+// or a DNS name, whose last label is no number. Underscores pass, since container
+// networks have names with them.
 func isHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Zone() == "" && !addr.Unmap().IsUnspecified() && !addr.IsMulticast()
 	}
 	host = strings.TrimSuffix(host, ".")
-	labels := strings.Split(host, ".")
-	for _, label := range labels {
-		if len(validation.IsDNS1123Label(strings.ReplaceAll(label, "_", "x"))) > 0 {
-			return false
-		}
-	}
-	return len(host) <= validation.DNS1123SubdomainMaxLength && !isBrokenIPv4(labels)
-}
-
-// isBrokenIPv4 reports whether labels are all numbers, as in 10.0.0.256, or look like
-// an IPv4 address of an example, as in 192.168.1.x and aaa.bbb.ccc.ddd.
-func isBrokenIPv4(labels []string) bool {
-	return !slices.ContainsFunc(labels, func(label string) bool {
-		number := strings.Trim(label, "0123456789") == ""
-		blank := len(labels) == 4 && strings.Trim(label, label[:1]) == ""
-		return !number && !blank
-	})
+	last := host[strings.LastIndex(host, ".")+1:]
+	tooLong := slices.ContainsFunc(strings.Split(host, "."), func(label string) bool { return len(label) > validation.DNS1123LabelMaxLength })
+	return len(validation.IsDNS1123SubdomainWithUnderscore(host)) == 0 && !tooLong && strings.Trim(last, "0123456789") != ""
 }
 
 // String returns https://<host>:<port>, or "" for the zero value.
@@ -134,8 +107,5 @@ func (u URL) Host() string { return u.host }
 
 // Port returns the port as digits.
 func (u URL) Port() string { return u.port }
-
-// NoPort reports whether the port is 443 because none was given.
-func (u URL) NoPort() bool { return u.noPort }
 
 func (u URL) hostPort() string { return net.JoinHostPort(u.host, u.port) }

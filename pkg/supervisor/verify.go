@@ -6,25 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Status is the result of a step.
-type Status string
-
 // The statuses of a step. No step follows a failed one.
 const (
-	Passed  Status = "passed"
-	Skipped Status = "skipped"
-	Failed  Status = "failed"
+	Passed  = "passed"
+	Skipped = "skipped"
+	Failed  = "failed"
 )
 
 // Step is one of the five steps of K3s TLS bootstrapping.
 type Step struct {
 	Name   string // such as "download the CA bundle"
-	Status Status
+	Status string
 }
 
 // errSkipped is returned by a step that was not needed. It is no failure.
@@ -79,15 +78,9 @@ func (r *Report) add(err error) error {
 func Verify(ctx context.Context, server URL, t token.Token, opts Options) Report {
 	opts.CAHash = t.CAHash
 	s := newSession(server, opts)
-	defer s.Close()
-	s.verify(ctx, t)
-	return s.report
-}
-
-func (s *Session) verify(ctx context.Context, t token.Token) {
 	r := &s.report
-	r.Verdict = NotSent
 	if r.Err = s.connect(ctx); r.Err != nil {
+		r.Verdict = NotSent
 		if r.CAHash == "" && s.nodeTrusts(r.Err) {
 			r.Verdict = Unproved
 		}
@@ -95,74 +88,61 @@ func (s *Session) verify(ctx context.Context, t token.Token) {
 			r.Err = hint.Wrap(fmt.Errorf("only this machine's trusted CAs vouch for the server: %w", r.Err),
 				"a node that has the same trusted CAs sends the token without a look at the CA hash")
 		}
-		return
+		return *r
 	}
-	r.Err = r.add(s.Accepts(ctx, t, s.opts.Role))
-	if r.Verdict = verdict(r.Err); r.Verdict == Accepted {
+	r.Verdict, r.Err = s.Accepts(ctx, t, opts.Role)
+	if r.Err = r.add(r.Err); r.Err == nil {
 		r.Err = s.obstacle(ctx, t)
 	}
+	return *r
 }
 
-// obstacle returns why a node does not join although the server accepts its token.
+// obstacle returns why a node does not join although the server accepts its token. By
+// itself a node uses no proxy (SetHTTPProxy in K3s's pkg/agent/loadbalancer/servers.go).
+// A joining server asks for the configuration as an agent first (pkg/cluster/bootstrap.go).
 func (s *Session) obstacle(ctx context.Context, t token.Token) error {
-	switch {
-	case s.Proxied():
-		return errProxied(s.opts.Role, s.server, s.report.Distribution)
-	case s.opts.Role == Server && verdict(s.Accepts(ctx, t, Agent)) == Refused:
-		// A joining server asks for the configuration as an agent first (pkg/cluster/bootstrap.go).
-		return errAgentToken
+	if s.proxy != nil {
+		advice := "make sure that nodes reach " + s.server.String() + " without it"
+		if s.opts.Role == Agent {
+			program := strings.ToUpper(string(s.report.Distribution))
+			advice += ", or give them HTTPS_PROXY and " + program + "_AGENT_HTTP_PROXY_ALLOWED=true"
+		}
+		return hint.New("the server accepts the token, but only a proxy reaches it", advice)
+	}
+	if s.opts.Role == Server {
+		if verdict, _ := s.Accepts(ctx, t, Agent); verdict == Refused {
+			return hint.New("the server accepts the token, but the cluster has an agent token, too",
+				"give a joining server both: --token and --agent-token")
+		}
 	}
 	return nil
 }
 
-// verdict returns the verdict of an error of Accepts.
-func verdict(err error) Verdict {
-	if refusal, ok := errors.AsType[*notAccepted](err); ok {
-		return refusal.verdict
-	}
-	if err != nil {
-		return NoAnswer
-	}
-	return Accepted
-}
-
 // Accepts finds out whether nodes can join in a role with the token. It has no side
-// effects. The error says why nodes cannot join, or why that is not known.
+// effects. Unless the verdict is Accepted, the error says why nodes cannot join, or why
+// that is not known.
 //
 // GET readyz is open to whoever may join as an agent. GET token, which only takes PUT,
 // answers 405 to the server token (400 in older releases).
-func (s *Session) Accepts(ctx context.Context, t token.Token, role Role) error {
-	resource := "readyz"
-	verdicts := map[int]Verdict{
-		http.StatusOK:           Accepted,
+func (s *Session) Accepts(ctx context.Context, t token.Token, role Role) (Verdict, error) {
+	resource, accepted := "readyz", []int{http.StatusOK}
+	if role == Server {
+		resource, accepted = "token", []int{http.StatusMethodNotAllowed, http.StatusBadRequest}
+	}
+	r, err := s.get(ctx, s.client, s.path(resource), authorization(role, t))
+	if err != nil {
+		return NoAnswer, err
+	}
+	if slices.Contains(accepted, r.status) {
+		return Accepted, nil
+	}
+	verdict := cmp.Or(map[int]Verdict{
 		http.StatusUnauthorized: Refused, http.StatusForbidden: Forbidden,
 		http.StatusTooManyRequests: Busy, http.StatusServiceUnavailable: Busy,
-	}
-	if role == Server {
-		resource = "token"
-		delete(verdicts, http.StatusOK)
-		verdicts[http.StatusMethodNotAllowed], verdicts[http.StatusBadRequest] = Accepted, Accepted
-	}
-	r, err := s.client.get(ctx, s.path(resource), authorization(role, t))
-	if err != nil {
-		return err
-	}
-	verdict := cmp.Or(verdicts[r.status], Unexpected)
-	if verdict == Accepted {
-		return nil
-	}
+	}[r.status], Unexpected)
 	text := fmt.Sprintf("the server does not accept the token: %s (status %d)", verdict, r.status)
-	return &notAccepted{hint.New(text, advice(verdict, role, t.Type())), verdict}
+	return verdict, hint.New(text, advice(verdict, role, t.Type()))
 }
-
-// notAccepted is the error for a token that the server does not accept.
-type notAccepted struct {
-	error
-	verdict Verdict
-}
-
-// Unwrap returns the error with its advice.
-func (e *notAccepted) Unwrap() error { return e.error }
 
 func advice(verdict Verdict, role Role, kind token.Type) string {
 	switch {

@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// ErrNoCertificates is returned for a bundle without a PEM certificate.
-var ErrNoCertificates = errors.New("no PEM certificate found")
-
 // CAHash returns the CA hash of a token in secure format for a PEM bundle of CA
 // certificates. The rule is that of K3s (hashCA in pkg/clientaccess/token.go).
 //
@@ -64,7 +61,7 @@ func parseCertificates(bundle []byte) ([]*x509.Certificate, error) {
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, ErrNoCertificates
+		return nil, errors.New("no PEM certificate found")
 	}
 	return certs, nil
 }

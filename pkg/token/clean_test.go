@@ -15,7 +15,9 @@ const (
 )
 
 func TestCleanTakesAwayWhatSurroundsAToken(t *testing.T) {
-	for _, want := range []string{short, secure, server, hidden, "abcdef", "secret/odd", "two words, 'quoted'", "server:pass", "K10" + hash + "::server:'a b'"} {
+	for _, want := range []string{
+		short, secure, server, hidden, "abcdef", "secret/odd", "two words, 'quoted'", "server:pass", "K10" + hash + "::server:'a b'",
+	} {
 		for _, around := range []string{"", " ", "\n", "\r\n", "\ufeff", "\u00a0\t", "\u200b"} {
 			if got, err := token.Clean(around + want + around); got != want || err != nil {
 				t.Errorf("%d characters between %q: %d (%v)", len(want), around, len(got), err)
@@ -38,7 +40,7 @@ func TestCleanRecognisesMistakes(t *testing.T) {
 			`Environment="K3S_TOKEN=` + hidden + `"`, "Token: " + short, "set -x K3S_TOKEN " + hidden,
 		},
 		"must not be part of an HTTP header": {"authorization: " + hidden, "Bearer " + short, `-H "Authorization: Basic ` + hidden + `"`},
-		"must not follow a flag":             {"--token " + server, "--agent-token=" + hidden, "-t " + short, "-t=" + hidden, "—token " + hidden},
+		"must not follow a flag":             {"--token " + server, "--agent-token=" + hidden, "-t " + short, "—token " + hidden},
 		"must have two colons after the CA hash": {
 			"K10" + hash + ":" + short, "K10" + hash + short, "K10" + hash + ":server:" + hidden, "K10" + hash + "node:" + hidden,
 		},

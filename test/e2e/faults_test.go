@@ -5,7 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,6 +28,7 @@ const (
 // A writer is a command that changes tokens.
 type writer struct {
 	verb   string
+	flags  []string
 	method string // of the request by which it changes one
 	// done reports whether the token of a Secret is as the command makes it; a zero
 	// Secret is one that is not there.
@@ -36,9 +37,11 @@ type writer struct {
 }
 
 var writers = []writer{
-	{"create", http.MethodPost, func(s corev1.Secret) bool { return s.Name != "" }, syscall.SIGINT},
-	{"delete", http.MethodDelete, func(s corev1.Secret) bool { return s.Name == "" }, syscall.SIGTERM},
-	{"extend", http.MethodPatch, func(s corev1.Secret) bool { return string(s.Data["expiration"]) == expiresAfter }, syscall.SIGHUP},
+	{"create", nil, http.MethodPost, func(s corev1.Secret) bool { return s.Name != "" }, syscall.SIGINT},
+	{"delete", nil, http.MethodDelete, func(s corev1.Secret) bool { return s.Name == "" }, syscall.SIGTERM},
+	{"extend", []string{"--expires-at", expiresAfter}, http.MethodPatch, func(s corev1.Secret) bool {
+		return string(s.Data["expiration"]) == expiresAfter
+	}, syscall.SIGHUP},
 }
 
 // job is a run of a writer over the tokens of a cluster.
@@ -50,24 +53,19 @@ type job struct {
 	before []string // the tokens that are there before
 }
 
-// prepare fills the cluster for a run of the writer over so many tokens, through
-// the server of the kubeconfig.
-func (w writer) prepare(t *testing.T, server *k3stest.Server, kubeconfig string, count int) *job {
+// prepare fills the cluster for a run of the writer over so many tokens.
+func (w writer) prepare(t *testing.T, server *k3stest.Server, count int, flags ...string) *job {
 	t.Helper()
 	j := &job{writer: w, server: server, count: count}
-	args := []string{w.verb}
-	switch w.verb {
-	case "create":
+	args := slices.Concat([]string{w.verb}, w.flags, flags)
+	if w.verb == "create" {
 		deleteTokens(t, server)
 		args = append(args, "--count", strconv.Itoa(count))
-	case "extend":
-		args = append(args, "--expires-at", expiresAfter)
-		fallthrough
-	default:
+	} else {
 		j.before = createTokens(t, server, count)
 		args = append(args, j.before...)
 	}
-	j.run = newRun(t, kubeconfig, args...)
+	j.run = newRun(t, server.Kubeconfig, args...)
 	return j
 }
 
@@ -133,7 +131,7 @@ func TestLostAnswers(t *testing.T) {
 		"carried out, cut, and the look is denied": {true, cut, refuse},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := borrowServer(t)
+			server := plain.borrow(t)
 			for _, w := range writers {
 				var written atomic.Bool
 				proxy, err := startBetween(server, func(out http.ResponseWriter, r *http.Request, forward http.Handler) {
@@ -141,7 +139,7 @@ func TestLostAnswers(t *testing.T) {
 					case r.Method == w.method:
 						written.Store(true)
 						if fault.carriedOut {
-							forward.ServeHTTP(discard{http.Header{}}, r)
+							forward.ServeHTTP(httptest.NewRecorder(), r)
 						}
 						fault.answer(out)
 					case written.Load() && fault.look != nil:
@@ -154,7 +152,7 @@ func TestLostAnswers(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(proxy.Close)
-				j := w.prepare(t, server, kubeconfigAt(t, server, proxy.URL, proxy.ca()), 3)
+				j := w.prepare(t, server, 3, proxy.flags(t)...)
 				j.begin()
 				if got := j.finish(); !written.Load() {
 					t.Errorf("%s writes nothing: exit code %d: %s", w.verb, got.exitCode, got.stderr)
@@ -167,28 +165,17 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// discard is an answer that is lost.
-type discard struct{ header http.Header }
-
-func (d discard) Header() http.Header       { return d.header }
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
-func (discard) WriteHeader(int)             {}
-
 // TestAServerThatIsKilled kills the server in the middle of a create, and starts
 // it again.
 func TestAServerThatIsKilled(t *testing.T) {
 	t.Parallel()
 	server := startOwn(t, k3stest.Options{})
 	for range campaign(t, 1) {
-		j := writers[0].prepare(t, server, server.Kubeconfig, 300)
+		j := writers[0].prepare(t, server, 300)
 		j.begin()
 		awaitTrue(t, "a token is there", j.hasBegun)
-		if err := server.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if err := server.Restart(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		server.Kill()
+		restartWith(t, server, "")
 		t.Logf("exit code %d", j.finish().exitCode)
 	}
 }
@@ -196,12 +183,12 @@ func TestAServerThatIsKilled(t *testing.T) {
 // TestInterruptedWriters ends the commands that write by a signal when they
 // have begun to, and in a campaign at any moment.
 func TestInterruptedWriters(t *testing.T) {
-	server := borrowServer(t)
+	server := plain.borrow(t)
 	for _, w := range writers {
 		for range campaign(t, 1) {
-			j := w.prepare(t, server, server.Kubeconfig, 500)
+			j := w.prepare(t, server, 500)
 			j.begin()
-			if os.Getenv("K3STOKEN_CAMPAIGN") != "" {
+			if inCampaign() {
 				time.Sleep(rand.N(2 * time.Second))
 			} else {
 				awaitTrue(t, w.verb+" has begun", j.hasBegun)

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -45,14 +46,14 @@ func TestMain(m *testing.M) { os.Exit(runAll(m)) }
 // runAll runs the tests and then stops the servers that they started.
 func runAll(m *testing.M) int {
 	flag.Parse()
-	var err, missing error
+	var err error
 	if root, err = k3stest.Root(); err != nil {
 		panic(err)
 	}
 	plugin = filepath.Join(root, "bin", "kubectl-k3s_token")
-	_, missing = os.Stat(plugin)
-	_, err = k3stest.Binary("k3s")
-	if err := errors.Join(missing, err); err != nil {
+	_, noPlugin := os.Stat(plugin)
+	_, noK3s := k3stest.Binary("k3s")
+	if err := errors.Join(noPlugin, noK3s); err != nil {
 		fmt.Fprintln(os.Stderr, "run make test-e2e:", err)
 		if os.Getenv("CI") == "true" || os.Getenv("K3STOKEN_E2E") == "1" {
 			return 1
@@ -64,11 +65,13 @@ func runAll(m *testing.M) int {
 	if err := flag.Set("test.parallel", "64"); err != nil {
 		panic(err)
 	}
-	// The name is short, since it becomes part of the paths of unix sockets.
 	if work, err = os.MkdirTemp("", "k3t"); err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(work) //nolint:errcheck // a folder for temporary files
+	if err := errors.Join(k3stest.Kubectl(work), os.Setenv("PATH", work+":"+os.Getenv("PATH"))); err != nil {
+		panic(err)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -79,9 +82,6 @@ func runAll(m *testing.M) int {
 	code := m.Run()
 	plain.stop()
 	rke2.stop()
-	if o, err := oracle(); err == nil {
-		_ = o.Close()
-	}
 	return code
 }
 
@@ -108,7 +108,7 @@ func (p pool) borrow(t *testing.T) *k3stest.Server {
 	server := <-p.servers
 	t.Cleanup(func() { p.servers <- server })
 	if server == nil {
-		server = start(t, p.options)
+		server = startServer(t, p.options)
 	}
 	deleteTokens(t, server)
 	return server
@@ -117,15 +117,9 @@ func (p pool) borrow(t *testing.T) *k3stest.Server {
 func (p pool) stop() {
 	for range cap(p.servers) {
 		if server := <-p.servers; server != nil {
-			_ = server.Stop()
+			server.Stop()
 		}
 	}
-}
-
-// borrowServer borrows a K3s server as it is by default.
-func borrowServer(t *testing.T) *k3stest.Server {
-	t.Helper()
-	return plain.borrow(t)
 }
 
 // startOwn starts a server that only this test uses, beside other tests.
@@ -133,25 +127,20 @@ func startOwn(t *testing.T, options k3stest.Options) *k3stest.Server {
 	t.Helper()
 	beside <- struct{}{}
 	t.Cleanup(func() { <-beside })
-	server := start(t, options)
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := startServer(t, options)
+	t.Cleanup(server.Stop)
 	return server
 }
 
-func start(t *testing.T, options k3stest.Options) *k3stest.Server {
+func startServer(t *testing.T, options k3stest.Options) *k3stest.Server {
 	t.Helper()
 	if options.Program == "rke2" && os.Getenv("K3S") != "" {
 		t.Skip("RKE2 is of hack/k3s, and K3S names another K3s")
 	}
-	dir, err := os.MkdirTemp(work, "") //nolint:usetesting // the test's name makes the paths of sockets too long
-	if err != nil {
-		t.Fatal(err)
+	if _, err := exec.LookPath("openssl"); options.CustomCA && err != nil {
+		missing(t, err)
 	}
-	options.Dir = dir
+	options.Dir = shortDir(t)
 	server, err := k3stest.Start(context.Background(), options)
 	if err != nil {
 		t.Fatal(err)
@@ -159,25 +148,38 @@ func start(t *testing.T, options k3stest.Options) *k3stest.Server {
 	return server
 }
 
-// missing skips the test on a developer's machine that lacks a program, and
+// shortDir makes a folder with a short name, since it becomes part of the paths of
+// unix sockets.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(work, "") //nolint:usetesting // that has the test's name in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// missing skips the test on a developer's machine that lacks something, and
 // fails it if all tests are meant to run.
-func missing(t *testing.T, format string, args ...any) {
+func missing(t *testing.T, err error) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
+		t.Fatal(err)
 	}
-	t.Skipf(format, args...)
+	t.Skip(err)
 }
+
+// inCampaign reports whether make campaign runs the tests.
+func inCampaign() bool { return os.Getenv("K3STOKEN_CAMPAIGN") != "" }
 
 // campaign is how many attempts a test makes: a few in every run of the tests,
 // and as many as K3STOKEN_CAMPAIGN says in make campaign.
 func campaign(t *testing.T, usually int) int {
 	t.Helper()
-	text, set := os.LookupEnv("K3STOKEN_CAMPAIGN")
-	if !set {
+	if !inCampaign() {
 		return usually
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.Atoi(os.Getenv("K3STOKEN_CAMPAIGN"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,13 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
@@ -33,8 +32,8 @@ type result struct {
 // run is a run of the plugin in a folder of its own.
 type run struct {
 	*exec.Cmd
-	t              *testing.T
-	stdout, stderr bytes.Buffer
+	t      *testing.T
+	folder string // its files "stdout" and "stderr" grow while the plugin runs
 }
 
 // newRun prepares a run. Nothing of the caller's environment is left.
@@ -42,11 +41,31 @@ func newRun(t *testing.T, kubeconfig string, args ...string) *run {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	r := &run{t: t, Cmd: exec.CommandContext(ctx, plugin, args...)}
-	r.Dir = t.TempDir()
+	r := &run{t: t, Cmd: exec.CommandContext(ctx, plugin, args...), folder: t.TempDir()}
+	r.Dir = r.folder
 	r.Env = []string{"PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + kubeconfig, "HOME=" + r.Dir, "TMPDIR=" + r.Dir}
-	r.Stdout, r.Stderr = &r.stdout, &r.stderr
+	r.Stdout, r.Stderr = r.create("stdout"), r.create("stderr")
 	return r
+}
+
+func (r *run) create(name string) *os.File {
+	r.t.Helper()
+	file, err := os.OpenFile(filepath.Join(r.folder, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = file.Close() })
+	return file
+}
+
+// read returns what a file in the run's folder holds by now.
+func (r *run) read(name string) string {
+	r.t.Helper()
+	content, err := os.ReadFile(filepath.Join(r.folder, name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(content)
 }
 
 func (r *run) begin() *run {
@@ -64,32 +83,35 @@ func (r *run) end() result {
 	if status, ok := r.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		code = 128 + int(status.Signal()) // as a shell has it
 	}
-	return result{r.stdout.String(), r.stderr.String(), code}
+	return result{r.read("stdout"), r.read("stderr"), code}
+}
+
+// wants fails the test unless the run ends with that exit code, and has said the texts.
+func (r *run) wants(exitCode int, texts ...string) result {
+	r.t.Helper()
+	got := r.end()
+	said := got.stdout + got.stderr
+	lacks := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(said, text) })
+	if got.exitCode != exitCode || lacks >= 0 {
+		command := strings.Join(r.Args[1:], " ")
+		r.t.Fatal(redact(fmt.Sprintf("%s: exit code %d, want %d and %q:\n%s", command, got.exitCode, exitCode, texts, said)))
+	}
+	return got
 }
 
 // signal sends a signal to a run that may have ended.
 func (r *run) signal(signal os.Signal) { _ = r.Process.Signal(signal) }
 
-// runPlugin runs the plugin to its end.
-func runPlugin(t *testing.T, server *k3stest.Server, args ...string) result {
-	t.Helper()
-	return newRun(t, server.Kubeconfig, args...).begin().end()
-}
-
-// mustRun is runPlugin for a command that must not fail. It returns its standard
-// output.
+// mustRun runs the plugin, which must not fail. It returns its standard output.
 func mustRun(t *testing.T, server *k3stest.Server, args ...string) string {
 	t.Helper()
-	got := runPlugin(t, server, args...)
-	if got.exitCode != 0 {
-		t.Fatalf("%s: exit code %d: %s", args[0], got.exitCode, redact(got.stderr))
-	}
-	return got.stdout
+	return newRun(t, server.Kubeconfig, args...).begin().wants(0).stdout
 }
 
 var secretPatterns = []*regexp.Regexp{
 	regexp.MustCompile(`\b([a-z0-9]{6}\.)[a-z0-9]{16}\b`),
 	regexp.MustCompile(`(::(?:server|node):)[^\s"']+`),
+	regexp.MustCompile(`(\be2e-)[a-z0-9-]{20,}`), // the tests' own passwords
 }
 
 // redact takes secrets out of a test's own words.
@@ -124,27 +146,11 @@ func storedTokens(t *testing.T, server *k3stest.Server) map[string]corev1.Secret
 }
 
 // awaitTrue waits until something has happened.
-func awaitTrue(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !happened(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, patience)
-		}
+func awaitTrue(t interface{ Fatalf(string, ...any) }, what string, happened func() bool) {
+	check := func(context.Context) (bool, error) { return happened(), nil }
+	if err := wait.PollUntilContextTimeout(context.Background(), 20*time.Millisecond, patience, true, check); err != nil {
+		t.Fatalf("%s: not within %v", what, patience)
 	}
-}
-
-// kubeconfigAt writes a kubeconfig for another address of the server, which is
-// trusted by the CA.
-func kubeconfigAt(t *testing.T, server *k3stest.Server, address string, ca []byte) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	err := writeKubeconfig(server, file, func(_ *clientcmdapi.Config, cluster *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
-		cluster.Server, cluster.CertificateAuthorityData = address, ca
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 func writeFile(t *testing.T, dir, name, content string) string {
@@ -154,18 +160,4 @@ func writeFile(t *testing.T, dir, name, content string) string {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// halfOpen is a standard input that goes on after the text, and says nothing.
-func halfOpen(t *testing.T, text string) *os.File {
-	t.Helper()
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = reader.Close(); _ = writer.Close() })
-	if _, err := io.WriteString(writer, text); err != nil {
-		t.Fatal(err)
-	}
-	return reader
 }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"log"
@@ -11,14 +13,60 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
+
+// newCertificate makes a certificate for the address and more, and the CA that signs
+// it, as PEM.
+func newCertificate(t *testing.T, address string, more ...net.IP) (certificate tls.Certificate, ca []byte) {
+	t.Helper()
+	chain, key, err := cert.GenerateSelfSignedCertKey(address, more, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if certificate, err = tls.X509KeyPair(chain, key); err != nil {
+		t.Fatal(err)
+	}
+	_, ca = pem.Decode(chain)
+	return certificate, ca
+}
+
+// listenOn opens a port at the address.
+func listenOn(address string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
+}
+
+// startHTTP starts an HTTP server at the address, with TLS if that has a configuration.
+func startHTTP(address string, config *tls.Config, handler http.Handler) (*httptest.Server, error) {
+	listener, err := listenOn(address)
+	if err != nil {
+		return nil, err
+	}
+	server := &httptest.Server{
+		Listener: listener, TLS: config, EnableHTTP2: true,
+		Config: &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)},
+	}
+	if config != nil {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	return server, nil
+}
+
+// reverseProxy passes requests on to a server.
+func reverseProxy(server string, transport http.RoundTripper) (http.Handler, error) {
+	target, err := url.Parse(server)
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, ErrorLog: log.New(io.Discard, "", 0),
+	}, err
+}
 
 // between is an HTTPS server of another CA in front of the Kubernetes API, as
 // Rancher and load balancers are. It has the administrator's credentials.
@@ -35,19 +83,14 @@ func startBetween(server *k3stest.Server, handle func(w http.ResponseWriter, r *
 	if err != nil {
 		return between{}, err
 	}
-	target, err := url.Parse(server.URL)
+	forward, err := reverseProxy(server.URL, transport)
 	if err != nil {
 		return between{}, err
 	}
-	silent := log.New(io.Discard, "", 0)
-	forward := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, ErrorLog: silent,
-	}
-	listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, forward) }))
-	listener.EnableHTTP2 = true
-	listener.Config.ErrorLog = silent
-	listener.StartTLS()
-	return between{listener}, nil
+	// The certificate is one of httptest.
+	listener, err := startHTTP("127.0.0.1", &tls.Config{MinVersion: tls.VersionTLS12},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, forward) }))
+	return between{listener}, err
 }
 
 // ca is the certificate that it is trusted by, as PEM.
@@ -55,21 +98,32 @@ func (b between) ca() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Certificate().Raw})
 }
 
-// tunnel connects the two ends of a CONNECT request until one of them closes.
-func tunnel(w http.ResponseWriter, r *http.Request) {
-	upstream, err := new(net.Dialer).DialContext(r.Context(), "tcp", r.Host)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadGateway)
-		return
-	}
-	downstream, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		_ = upstream.Close()
-		return
-	}
-	_, _ = io.WriteString(downstream, "HTTP/1.1 200 Connection established\r\n\r\n")
-	pipe(downstream, upstream, func() bool { return true })
+// flags are kubectl's flags that lead the plugin to it.
+func (b between) flags(t *testing.T) []string {
+	t.Helper()
+	return []string{"--server", b.URL, "--certificate-authority", writeFile(t, t.TempDir(), "ca.crt", string(b.ca()))}
 }
+
+// startConnectProxy starts an HTTP proxy that leads a request to tunnel to a host to
+// another one.
+func startConnectProxy(address string, target func(host string) string) (*httptest.Server, error) {
+	return startHTTP(address, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upstream, err := new(net.Dialer).DialContext(r.Context(), "tcp", target(r.Host))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		downstream, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			_ = upstream.Close()
+			return
+		}
+		_, _ = io.WriteString(downstream, "HTTP/1.1 200 Connection established\r\n\r\n")
+		pipe(downstream, upstream, always)
+	}))
+}
+
+func always() bool { return true }
 
 // pipe passes bytes on in both directions until one end closes, or until an
 // answer is not to be passed on.
@@ -92,29 +146,23 @@ func pipe(client, server net.Conn, passes func() bool) {
 	}
 }
 
-// front is a TCP proxy in front of servers.
-type front struct {
-	url         string
-	connections atomic.Int64
-}
-
-// startFront starts one that listens on the address. The n-th connection leads to
-// target(n). While passes returns false, answers and their connections are lost.
-func startFront(t *testing.T, address string, target func(n int64) string, passes func() bool) *front {
+// startFront starts a TCP proxy at the address, and returns its URL. Connections lead
+// to the targets in turn. While passes returns false, answers and their connections are
+// lost.
+func startFront(t *testing.T, address string, passes func() bool, targets ...string) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "0"))
+	listener, err := listenOn(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{url: "https://" + listener.Addr().String()}
 	var running sync.WaitGroup
 	running.Go(func() {
-		for {
+		for n := 0; ; n++ {
 			client, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			server, err := new(net.Dialer).Dial("tcp", strings.TrimPrefix(target(f.connections.Add(1)), "https://"))
+			server, err := new(net.Dialer).Dial("tcp", strings.TrimPrefix(targets[n%len(targets)], "https://"))
 			if err != nil {
 				_ = client.Close()
 				continue
@@ -126,5 +174,5 @@ func startFront(t *testing.T, address string, target func(n int64) string, passe
 		_ = listener.Close()
 		running.Wait()
 	})
-	return f
+	return "https://" + listener.Addr().String()
 }

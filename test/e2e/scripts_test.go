@@ -1,11 +1,10 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,22 +12,17 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
 )
 
-// tools are the programs besides the plugin that a script finds on its PATH,
-// each if the machine has it. Nothing else is there: a script cannot pass
-// because of a program that only one machine has.
-var tools = []string{"kubectl", "sh", "bash", "mkdir", "mount", "sleep", "unshare"}
-
 // TestScripts runs the scripts for a server as K3s sets it up by default.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	runScripts(t, "script", plain.borrow)
+	runScripts(t, "script", func(t *testing.T, env *testscript.Env) { setup(t, env, plain.borrow(t)) })
 }
 
 // TestScriptsOnOtherServers runs the scripts for other kinds of servers. Those
 // of a folder share one.
 func TestScriptsOnOtherServers(t *testing.T) {
 	t.Parallel()
-	runScripts(t, "script-rke2", rke2.borrow)
+	runScripts(t, "script-rke2", func(t *testing.T, env *testscript.Env) { setup(t, env, rke2.borrow(t)) })
 	for folder, options := range map[string]k3stest.Options{
 		"script-customca": {CustomCA: true, AgentToken: "e2e-agent-token-0123456789"},
 		"script-rotate":   {Token: firstPassword},
@@ -36,14 +30,14 @@ func TestScriptsOnOtherServers(t *testing.T) {
 		t.Run(folder, func(t *testing.T) {
 			t.Parallel()
 			server := startOwn(t, options)
-			runScripts(t, folder, func(*testing.T) *k3stest.Server { return server })
+			runScripts(t, folder, func(t *testing.T, env *testscript.Env) { setup(t, env, server) })
 		})
 	}
 }
 
-// runScripts runs the scripts of a folder of testdata, each on the server that
-// serverFor returns for its test.
-func runScripts(t *testing.T, folder string, serverFor func(*testing.T) *k3stest.Server) {
+// runScripts runs the scripts of a folder of testdata. Each is a test, with an
+// environment that is set up before.
+func runScripts(t *testing.T, folder string, setup func(*testing.T, *testscript.Env)) {
 	t.Helper()
 	testscript.RunT(quietT{t}, testscript.Params{
 		Dir:                 filepath.Join("testdata", folder),
@@ -52,7 +46,10 @@ func runScripts(t *testing.T, folder string, serverFor func(*testing.T) *k3stest
 		RequireExplicitExec: true,
 		ContinueOnError:     testing.Verbose(),
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") == "1",
-		Setup:               func(env *testscript.Env) error { return setup(env, serverFor(env.T().(quietT).T)) },
+		Setup: func(env *testscript.Env) error {
+			setup(env.T().(quietT).T, env)
+			return nil
+		},
 		Condition: func(condition string) (bool, error) {
 			if condition == "root" {
 				return os.Geteuid() == 0, nil
@@ -62,51 +59,32 @@ func runScripts(t *testing.T, folder string, serverFor func(*testing.T) *k3stest
 	})
 }
 
-// serverKey is under which a script's environment holds its server.
-type serverKey struct{}
+// serversKey is under which a script's environment holds its servers, by their URLs.
+type serversKey struct{}
 
 // setup gives a script an empty cluster and an environment without anything of
 // the machine's user.
-func setup(env *testscript.Env, server *k3stest.Server) error {
-	env.Values[serverKey{}] = server
-	deleteTokens(env.T().(quietT).T, server)
-	home, bin := filepath.Join(env.WorkDir, "home"), filepath.Join(env.WorkDir, ".bin")
-	if err := errors.Join(os.Mkdir(home, 0o700), os.Mkdir(bin, 0o700)); err != nil {
-		return err
-	}
+func setup(t *testing.T, env *testscript.Env, server *k3stest.Server) {
+	t.Helper()
+	env.Values[serversKey{}] = map[string]*k3stest.Server{"": server}
+	deleteTokens(t, server)
 	k3s, err := k3stest.Binary("k3s")
 	if err != nil {
-		return err
-	}
-	links := map[string]string{"kubectl-k3s_token": plugin, "k3s": k3s}
-	for _, tool := range tools {
-		if path, err := exec.LookPath(tool); err == nil {
-			links[tool] = path
-		}
-	}
-	for name, path := range links {
-		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
-			return err
-		}
+		t.Fatal(err)
 	}
 	kubeconfig, err := os.ReadFile(server.Kubeconfig)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	copied := filepath.Join(env.WorkDir, "kubeconfig")
-	if err := os.WriteFile(copied, kubeconfig, 0o600); err != nil {
-		return err
-	}
-	env.Setenv("PATH", bin)
-	env.Setenv("HOME", home)
-	env.Setenv("KUBECONFIG", copied)
+	env.Setenv("PATH", strings.Join([]string{filepath.Dir(plugin), filepath.Dir(k3s), os.Getenv("PATH")}, ":"))
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("KUBECONFIG", writeFile(t, env.WorkDir, "kubeconfig", string(kubeconfig)))
 	env.Setenv("SERVER_URL", server.URL)
 	env.Setenv("SUPERVISOR_URL", server.SupervisorURL)
 	env.Setenv("SERVER_CA", server.CAFile)
 	env.Setenv("SERVER_VERSION", server.Version)
 	env.Setenv("DATA_DIR", server.DataDir)
 	env.Setenv("REPO", root)
-	return nil
 }
 
 // quietT is a test that keeps secrets out of its log. Whether it runs beside

@@ -71,10 +71,11 @@ const secretive = `
 // TestNoCommandShowsASecret looks for secrets in the output and the log of commands
 // at -v=9.
 func TestNoCommandShowsASecret(t *testing.T) {
-	server := borrowServer(t)
+	server := plain.borrow(t)
 	current := serverToken(t, server)
-	secrets := []string{"thesecret0123456", "hunter2-hunter2-hunter2", passwordOf(t, current)}
-	id, hash := "abcdef."+secrets[0], strings.TrimPrefix(current, "K10")[:64]
+	hash, password, _ := strings.Cut(strings.TrimPrefix(current, "K10"), "::server:")
+	secrets := []string{"thesecret0123456", "hunter2-hunter2-hunter2", password}
+	id := "abcdef." + secrets[0]
 	words := strings.NewReplacer("BOOTSTRAP", id, "SECURE", "K10"+hash+"::"+id, "FOREIGN", "K10"+strings.Repeat("0", 64)+"::"+id,
 		"SECRET", secrets[0], "PASSWORD", secrets[1], "SERVER", current)
 	for line := range strings.Lines(strings.Trim(secretive, "\n")) {

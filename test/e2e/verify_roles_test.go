@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,22 +35,22 @@ func (l *lab) hold(t *testing.T, c condition) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	machine := l.machine(t, k3stest.MachineOptions{NoRuntime: true, Hosts: l.network.Here().Address + " " + labName + "\n"})
-	for role, join := range map[string]func(context.Context, string, string, ...string) (k3stest.Verdict, error){
-		"agent": machine.JudgeAgent, "server": machine.JudgeServer,
-	} {
-		actual, err := join(ctx, c.url, c.token, c.env...)
+	for role, want := range map[string]bool{"agent": c.agent, "server": c.server} {
+		actual, err := machine.Judge(ctx, role, c.url, c.token, c.env...)
 		if err != nil {
 			t.Fatalf("%s: %v", role, err)
 		}
-		if want := map[string]bool{"agent": c.agent, "server": c.server}[role]; actual.Joins != want {
+		if actual.Joins != want {
 			t.Errorf("%s joins: %v, want %v; K3s says %q", role, actual.Joins, want, actual.Words)
 		}
-		l.verdict(t, machine, role, c, actual)
+		if joins, said := l.verdict(t, machine, role, c); joins != actual.Joins {
+			t.Errorf("verify --role %s says: %s; the real one joins: %v %q", role, said, actual.Joins, actual.Words)
+		}
 	}
 }
 
-// verdict compares the result of verify for a role with that of a real node.
-func (l *lab) verdict(t *testing.T, machine *k3stest.Machine, role string, c condition, actual k3stest.Verdict) {
+// verdict is whether a node of that role joins by what verify says, and its words.
+func (l *lab) verdict(t *testing.T, machine *k3stest.Machine, role string, c condition) (joins bool, said string) {
 	t.Helper()
 	env := append([]string{"KUBECONFIG=" + l.Kubeconfig, "K3S_TOKEN=" + c.token}, c.env...)
 	out, failed := machine.Run(t.Context(), plugin+" verify -o json --role "+role+" --server "+c.url, env...)
@@ -58,16 +61,17 @@ func (l *lab) verdict(t *testing.T, machine *k3stest.Machine, role string, c con
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &verification); err != nil || len(verification.Roles) != 1 {
-		if actual.Joins || failed == nil {
-			t.Errorf("verify --role %s: %v; but the real one joins: %v", role, redact(failed), actual.Joins)
+		if failed == nil {
+			t.Errorf("verify --role %s prints %q", role, redact(out))
 		}
-		return
+		return false, redact(failed)
 	}
 	// Unproved is a server that a node would show the token, and verify does not.
-	if said := verification.Roles[0]; (said.Joins || said.Verdict == "unproved") != actual.Joins {
-		t.Errorf("verify --role %s says %v (%s: %s); the real one joins: %v %q",
-			role, said.Joins, said.Verdict, said.Reason, actual.Joins, actual.Words)
+	conclusion := verification.Roles[0]
+	if (failed == nil) != conclusion.Joins {
+		t.Errorf("verify --role %s says joins: %v, and ends with %v", role, conclusion.Joins, failed == nil)
 	}
+	return conclusion.Joins || conclusion.Verdict == "unproved", conclusion.Verdict + ": " + conclusion.Reason
 }
 
 // TestVerifySaysWhatNodesDo holds verify against real agents and real joining
@@ -91,14 +95,23 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ca, err := k3stest.NewAuthority("the hosts' CA", nil)
+	here := lab.network.Here().Address
+	ended, ca := newCertificate(t, here)
+	endedForLoopback, otherCA := newCertificate(t, here, net.IPv4(127, 0, 0, 1))
+	trust := "SSL_CERT_FILE=" + writeFile(t, t.TempDir(), "ca.crt", string(ca)+string(otherCA))
+	terminator, forLoopback := lab.startTerminator(t, ended, ""), lab.startTerminator(t, endedForLoopback, "")
+	tlsDir := filepath.Join(lab.DataDir, "server", "tls")
+	own, err := tls.LoadX509KeyPair(filepath.Join(tlsDir, "serving-kube-apiserver.crt"), filepath.Join(tlsDir, "serving-kube-apiserver.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust := "SSL_CERT_FILE=" + writeFile(t, t.TempDir(), "ca.crt", string(ca.PEM()))
-	balancer, router := lab.front(t, lab.URL), lab.startRouter(t)
-	terminator, forLoopback := lab.startTerminator(t, ca), lab.startTerminator(t, ca, net.IPv4(127, 0, 0, 1))
-	proxy := "HTTPS_PROXY=" + lab.startHTTPProxy(t)
+	router := strings.Replace(lab.startTerminator(t, own, labName), here, labName, 1)
+	httpProxy, err := startConnectProxy(here, func(string) string { return strings.TrimPrefix(lab.URL, "https://") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(httpProxy.Close)
+	proxy := "HTTPS_PROXY=" + httpProxy.URL
 	conditions := map[string]condition{
 		"the server token":             {lab.URL, server, nil, true, true},
 		"its password alone":           {lab.URL, password, nil, true, true},
@@ -113,9 +126,9 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 		"another cluster's token":      {lab.URL, otherServer, nil, false, false},
 		"an agent token":               {other.URL, otherAgent, nil, true, false},
 		"no agent token":               {other.URL, otherServer, nil, false, false},
-		"a TCP load balancer":          {balancer, server, nil, true, false},
+		"a TCP load balancer":          {startFront(t, here, always, lab.URL), server, nil, true, false},
 		"a load balancer by name":      {router, server, nil, false, true},
-		"two clusters at one address":  {lab.front(t, lab.URL, other.URL), server, nil, false, false},
+		"two clusters at one address":  {startFront(t, here, always, lab.URL, other.URL), server, nil, false, false},
 		"TLS ended, trusted":           {terminator, server, []string{trust}, false, true},
 		"TLS ended, trusted, loopback": {forLoopback, server, []string{trust}, true, true},
 		"TLS ended, not trusted":       {terminator, server, nil, false, false},
@@ -123,12 +136,13 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 		"behind a proxy":               {"https://nowhere.lab.example:6443", server, []string{proxy}, false, false},
 		"a proxy that is not needed":   {lab.URL, server, []string{"HTTPS_PROXY=http://127.0.0.1:1"}, true, true},
 	}
-	if address := lab.network.Here().Address6; canListen(t, address) {
-		front := startFront(t, address, func(int64) string { return lab.URL }, func() bool { return true })
-		conditions["over IPv6"] = condition{front.url, server, nil, true, false}
+	address6 := lab.network.Here().Address6
+	if listener, err := listenOn(address6); err == nil { // not every machine has IPv6
+		_ = listener.Close()
+		conditions["over IPv6"] = condition{startFront(t, address6, always, lab.URL), server, nil, true, false}
 	}
-	id := strings.Split(expired[strings.Index(expired, "::")+2:], ".")[0]
-	awaitTrue(t, "the token expires", func() bool { _, there := storedTokens(t, lab.Server)[id]; return !there })
+	id := strings.Split(expired, "::")[1][:6]
+	awaitTrue(t, "the token expires", func() bool { _, found := storedTokens(t, lab.Server)[id]; return !found })
 	for name, c := range conditions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,14 +151,26 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 	}
 }
 
-// canListen reports whether this machine has the address.
-func canListen(t *testing.T, address string) bool {
+// startTerminator starts a load balancer on the lab's network that ends TLS with the
+// certificate. It may end handshakes that do not name the server.
+func (l *lab) startTerminator(t *testing.T, certificate tls.Certificate, name string) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "0"))
+	forward, err := reverseProxy(l.SupervisorURL, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}})
 	if err != nil {
-		return false
+		t.Fatal(err)
 	}
-	return listener.Close() == nil
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if name != "" && hello.ServerName != name {
+			return nil, errors.New("no server has this name")
+		}
+		return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}, nil
+	}}
+	server, err := startHTTP(l.network.Here().Address, config, forward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // TestAfterTheCAWasRotated rotates a cluster's CA with K3s's own script. This K3s goes
@@ -160,20 +186,18 @@ func TestAfterTheCAWasRotated(t *testing.T) {
 	lab.rotateCA(t)
 	t.Run("before the restart", func(t *testing.T) { lab.hold(t, condition{lab.URL, before, nil, true, true}) })
 
-	if err := lab.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	restartWith(t, lab.Server, "")
 	after := serverToken(t, lab.Server)
 	t.Run("old token", func(t *testing.T) { lab.hold(t, condition{lab.URL, before, nil, false, false}) })
 	t.Run("new token", func(t *testing.T) { lab.hold(t, condition{lab.URL, after, nil, true, true}) })
 	t.Run("token of create", func(t *testing.T) {
-		create := newRun(t, writeFile(t, t.TempDir(), "kubeconfig", string(kubeconfig)), "create").begin().end()
-		lab.hold(t, condition{lab.URL, strings.TrimSpace(create.stdout), nil, true, false})
+		made := newRun(t, writeFile(t, t.TempDir(), "kubeconfig", string(kubeconfig)), "create").begin().wants(0).stdout
+		lab.hold(t, condition{lab.URL, strings.TrimSpace(made), nil, true, false})
 	})
 	t.Run("rotate", func(t *testing.T) {
 		file := writeFile(t, t.TempDir(), "token", after)
 		rotated := mustRun(t, lab.Server, "rotate", "--yes", "--token-file", file)
-		restartWith(t, lab.Server, passwordOf(t, rotated))
+		restartWith(t, lab.Server, rotated)
 		lab.hold(t, condition{lab.URL, strings.TrimSpace(rotated), nil, true, true})
 	})
 }
@@ -182,23 +206,18 @@ func TestAfterTheCAWasRotated(t *testing.T) {
 func (l *lab) rotateCA(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
-		missing(t, "%v", err)
+		missing(t, err)
 	}
-	run := func(name string, args ...string) string {
-		t.Helper()
-		command := exec.CommandContext(t.Context(), name, args...)
-		command.Env = append(os.Environ(), "DATA_DIR="+l.DataDir)
-		out, err := command.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, redact(string(out)))
-		}
-		return strings.TrimSpace(string(out))
+	if err := l.RunScript(t.Context(), "rotate-default-ca-certs.sh"); err != nil {
+		t.Fatal(err)
 	}
-	module := run("go", "-C", filepath.Join(root, "hack", "k3s"), "list", "-m", "-f", "{{.Dir}}", "github.com/k3s-io/k3s")
-	run("bash", filepath.Join(module, "contrib", "util", "rotate-default-ca-certs.sh"))
 	k3s, err := k3stest.Binary("k3s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(k3s, "certificate", "rotate-ca", "--data-dir", l.DataDir, "--server", l.URL, "--path", filepath.Join(l.DataDir, "server", "rotate-ca"))
+	out, err := exec.CommandContext(t.Context(), k3s, "certificate", "rotate-ca", "--data-dir", l.DataDir, "--server", l.URL,
+		"--path", filepath.Join(l.DataDir, "server", "rotate-ca")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, redact(string(out)))
+	}
 }

@@ -6,6 +6,7 @@
 package k3stest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,14 @@ import (
 	"time"
 
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 const (
 	// startTimeout bounds a start. A warm start takes some 4 seconds on two
 	// cores; a machine that also compiles may need several times that.
 	startTimeout = 3 * time.Minute
-	// stopTimeout is how long a server may take to end after SIGTERM.
-	stopTimeout = 20 * time.Second
 
 	// A server that cannot renew its leases ends, after 10 seconds by default.
 	// One of two has no quorum while the other is restarted, which takes longer
@@ -62,7 +63,8 @@ var controlPlaneOnly = []string{
 
 // Options describe the server to start.
 type Options struct {
-	// Dir is a folder for all that the server writes; made if missing.
+	// Dir is the absolute path of a folder for all that the server writes; made if
+	// missing.
 	Dir string
 	// Program is "k3s" (the default) or "rke2".
 	Program string
@@ -72,8 +74,8 @@ type Options struct {
 	Token string
 	// AgentToken is the password for agents; if empty, the server token's.
 	AgentToken string
-	// CustomCA starts the server with CAs that are intermediates of a private
-	// root, as K3s's documentation recommends, in place of self-signed ones.
+	// CustomCA starts the server with CAs below a private root, which K3s's own
+	// script makes, in place of self-signed ones.
 	CustomCA bool
 	// Host is the network host that the server runs on; nil is the loopback
 	// interface.
@@ -115,15 +117,10 @@ type Server struct {
 // supervisor answers to nodes. The CA is then published in kube-system, and the
 // kubeconfig written. The caller has to call [Server.Stop].
 func Start(ctx context.Context, options Options) (*Server, error) {
-	if options.Program == "" {
-		options.Program = "k3s"
-	}
+	options.Program = cmp.Or(options.Program, "k3s")
 	binary, err := Binary(options.Program)
 	if err != nil {
 		return nil, err
-	}
-	if options.Dir, err = filepath.Abs(options.Dir); err != nil {
-		return nil, fmt.Errorf("find the server's folder: %w", err)
 	}
 	s := &Server{
 		Program:    options.Program,
@@ -133,8 +130,13 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		options:    options,
 		binary:     binary,
 	}
-	if err := s.prepare(); err != nil {
-		return nil, err
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the server's data folder: %w", err)
+	}
+	if options.CustomCA {
+		if err := s.RunScript(ctx, "generate-custom-ca-certs.sh"); err != nil {
+			return nil, err
+		}
 	}
 	// A free port may be taken between the look and the use.
 	for range 3 {
@@ -148,37 +150,27 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	return s, err
 }
 
-// Restart stops the server and starts it again on the same ports and data.
-func (s *Server) Restart(ctx context.Context) error {
-	if err := s.Stop(); err != nil {
-		return err
+// Restart stops the server, and starts it again on the same ports and data. It starts
+// with the server token, in any format, as an administrator edits K3S_TOKEN after a
+// rotation; with the one that it had if that is empty.
+func (s *Server) Restart(ctx context.Context, serverToken string) error {
+	if serverToken != "" {
+		parsed, err := token.Parse(strings.TrimSpace(serverToken))
+		if err != nil {
+			return err
+		}
+		s.options.Token = parsed.Secret.Reveal()
 	}
+	s.Stop()
 	return s.start(ctx)
 }
 
 // Stop ends the server's process, by force if it does not end when asked to.
-// Stopping a server that does not run is no error.
-func (s *Server) Stop() error { return s.end((*process).stop) }
+// Stopping a server that does not run does nothing.
+func (s *Server) Stop() { s.process.stop() }
 
 // Kill ends the server's process by force, as a crash does.
-func (s *Server) Kill() error { return s.end((*process).kill) }
-
-func (s *Server) end(how func(*process, time.Duration) error) error {
-	if s.process == nil {
-		return nil
-	}
-	if err := how(s.process, stopTimeout); err != nil {
-		return fmt.Errorf("stop %s: %w", s.binary, err)
-	}
-	return nil
-}
-
-// SetToken replaces the server token that the next [Server.Restart] starts
-// with, as an administrator edits K3S_TOKEN after a rotation.
-func (s *Server) SetToken(password string) error {
-	s.options.Token = password
-	return s.writeTokens()
-}
+func (s *Server) Kill() { s.process.kill() }
 
 // ServerToken is the server token in secure format, as the server's own file
 // has it.
@@ -196,42 +188,29 @@ func (s *Server) readToken(name string) (string, error) {
 	return strings.TrimSpace(string(content)), nil
 }
 
-// prepare lays out the server's folder.
-func (s *Server) prepare() error {
-	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the server's data folder: %w", err)
+// RunScript runs a script for CAs on the server's data. K3s's module has it in
+// contrib/util, and it needs openssl.
+func (s *Server) RunScript(ctx context.Context, name string) error {
+	root, err := Root()
+	if err != nil {
+		return err
 	}
-	// An empty configuration of our own, so that the server does not read the
-	// one of a real K3s on this machine.
-	if err := os.WriteFile(s.file("config.yaml"), nil, 0o600); err != nil {
-		return fmt.Errorf("write the server's configuration: %w", err)
+	module, err := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "hack", "k3s"),
+		"list", "-find", "-f", "{{.Module.Dir}}", "github.com/k3s-io/k3s/pkg/version").Output()
+	if err != nil {
+		return fmt.Errorf("find K3s's scripts: %w", err)
 	}
-	if s.options.CustomCA {
-		if err := writeCustomCAs(filepath.Join(s.DataDir, "server", "tls")); err != nil {
-			return err
-		}
-	}
-	return s.writeTokens()
-}
-
-func (s *Server) file(name string) string { return filepath.Join(s.options.Dir, name) }
-
-// writeTokens hands the tokens over in files: arguments could be read by
-// everyone on the machine.
-func (s *Server) writeTokens() error {
-	for name, token := range map[string]string{"server-token": s.options.Token, "agent-token": s.options.AgentToken} {
-		if token == "" {
-			continue
-		}
-		if err := os.WriteFile(s.file(name), []byte(token+"\n"), 0o600); err != nil {
-			return fmt.Errorf("write the server's token file: %w", err)
-		}
+	script := exec.CommandContext(ctx, "bash", filepath.Join(strings.TrimSpace(string(module)), "contrib", "util", name))
+	script.Env = append(os.Environ(), "DATA_DIR="+s.DataDir)
+	if out, err := script.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}
 	return nil
 }
 
-// choosePorts draws the ports of the next start. The API takes its port and,
-// with nodes on the same port, the one after.
+func (s *Server) file(name string) string { return filepath.Join(s.options.Dir, name) }
+
+// choosePorts draws the ports of the next start.
 func (s *Server) choosePorts() error {
 	address := "127.0.0.1"
 	if host := s.options.Host; host != nil {
@@ -244,10 +223,10 @@ func (s *Server) choosePorts() error {
 		}
 		s.controllerPort, s.supervisorPort = s.port+2, s.port+3
 	}
-	s.URL = "https://" + net.JoinHostPort(address, strconv.Itoa(s.port))
+	s.URL = fmt.Sprintf("https://%s:%d", address, s.port)
 	s.SupervisorURL = s.URL
 	if s.Program == "rke2" {
-		s.SupervisorURL = "https://" + net.JoinHostPort(address, strconv.Itoa(s.supervisorPort))
+		s.SupervisorURL = fmt.Sprintf("https://%s:%d", address, s.supervisorPort)
 	}
 	return nil
 }
@@ -275,41 +254,32 @@ draw:
 // arguments are the command line of the server: only the control plane, all of
 // it on the loopback interface or on its own host.
 func (s *Server) arguments() []string {
-	name, address := "k3stest", "127.0.0.1"
-	if host := s.options.Host; host != nil {
-		name, address = host.Name, host.Address
+	host := s.options.Host
+	if host == nil {
+		host = &Host{Name: "k3stest", Address: "127.0.0.1"}
 	}
 	args := []string{
 		"server",
-		"--config", s.file("config.yaml"),
+		"--config", os.DevNull, // not the one of a real K3s on this machine
 		"--data-dir", s.DataDir,
 		"--write-kubeconfig", s.Kubeconfig,
 		"--write-kubeconfig-mode", "0600",
 		"--https-listen-port", strconv.Itoa(s.port),
-		"--node-ip", address,
-		"--node-name", name,
+		"--bind-address", host.Address,
+		"--advertise-address", host.Address,
+		"--node-ip", host.Address,
+		"--node-name", host.Name,
 		"--kube-controller-manager-arg", "secure-port=" + strconv.Itoa(s.controllerPort),
 		"--kube-controller-manager-arg", "controllers=" + controllers,
+		"--kube-controller-manager-arg", "leader-elect-lease-duration=" + leaseDuration,
+		"--kube-controller-manager-arg", "leader-elect-renew-deadline=" + renewDeadline,
 	}
 	args = append(args, controlPlaneOnly...)
-	if s.options.Host == nil {
-		args = append(args, "--bind-address", address, "--advertise-address", address)
-	} else {
-		args = append(args,
-			"--kube-controller-manager-arg", "leader-elect-lease-duration="+leaseDuration,
-			"--kube-controller-manager-arg", "leader-elect-renew-deadline="+renewDeadline)
-	}
 	if s.options.Join != "" {
 		args = append(args, "--server", s.options.Join)
 	}
 	if s.Program == "rke2" {
 		args = append(args, "--supervisor-port", strconv.Itoa(s.supervisorPort))
-	}
-	if s.options.Token != "" {
-		args = append(args, "--token-file", s.file("server-token"))
-	}
-	if s.options.AgentToken != "" {
-		args = append(args, "--agent-token-file", s.file("agent-token"))
 	}
 	return append(args, s.options.Args...)
 }
@@ -332,14 +302,16 @@ func (s *Server) start(ctx context.Context) error {
 	command.Dir = s.options.Dir
 	command.Stdout, command.Stderr = log, log
 	// Nothing of the caller's environment: K3S_* and KUBECONFIG would change
-	// the server, and $HOME is written to.
+	// the server, and $HOME is written to. Arguments could be read by everyone.
+	prefix := strings.ToUpper(s.Program)
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.options.Dir, "TMPDIR=" + os.TempDir(),
-		"CATTLE_ELECTION_LEASE_DURATION=" + leaseDuration, "CATTLE_ELECTION_RENEW_DEADLINE=" + renewDeadline}
+		"CATTLE_ELECTION_LEASE_DURATION=" + leaseDuration, "CATTLE_ELECTION_RENEW_DEADLINE=" + renewDeadline,
+		prefix + "_TOKEN=" + s.options.Token, prefix + "_AGENT_TOKEN=" + s.options.AgentToken}
 	if s.process, err = startProcess(command); err != nil {
 		return fmt.Errorf("start %s: %w", s.binary, err)
 	}
-	if err := s.awaitReady(ctx); err != nil {
-		_ = s.Stop()
+	if err := s.process.await(ctx, s.connect); err != nil {
+		s.Stop()
 		content, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("%s server did not come up: %w\nend of its log:\n%s", s.Program, err, content[max(0, len(content)-4000):])
 	}
@@ -361,6 +333,16 @@ func Binary(program string) (string, error) {
 		return "", fmt.Errorf("the %s test server is not built: run `make %s`: %w", program, program, err)
 	}
 	return path, nil
+}
+
+// Kubectl makes the program kubectl, which is K3s's own, in a folder for PATH.
+func Kubectl(folder string) error {
+	k3s, err := Binary("k3s")
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec '%s' kubectl \"$@\"\n", k3s)
+	return os.WriteFile(filepath.Join(folder, "kubectl"), []byte(script), 0o700)
 }
 
 // Root is the top folder of this repository, found from the working directory,

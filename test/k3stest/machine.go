@@ -1,6 +1,7 @@
 package k3stest
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // machine.sh
 	"errors"
@@ -9,7 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"syscall"
 )
 
@@ -28,8 +29,7 @@ type MachineOptions struct {
 	Dir string
 	// Host is the machine's place on a network.
 	Host *Host
-	// Name is the machine's host name, which becomes its node's name; the network
-	// host's by default.
+	// Name is the machine's host name, which becomes its node's name.
 	Name string
 	// Program is "k3s" (the default) or "rke2".
 	Program string
@@ -46,9 +46,6 @@ type MachineOptions struct {
 // Machine is a place for a K3s of its own. Its host name, network, disk and processes
 // are apart from those of this machine and of other Machines.
 type Machine struct {
-	// Name is the host name.
-	Name string
-
 	options MachineOptions
 	binary  string
 	process *process
@@ -57,17 +54,12 @@ type Machine struct {
 // NewMachine makes a machine, for which [NodeTools] has to be satisfied. Nothing runs
 // on it yet.
 func NewMachine(options MachineOptions) (*Machine, error) {
-	if options.Program == "" {
-		options.Program = "k3s"
-	}
-	if options.Name == "" {
-		options.Name = options.Host.Name
-	}
+	options.Program = cmp.Or(options.Program, "k3s")
 	binary, err := Binary(options.Program)
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Name: options.Name, options: options, binary: binary}
+	m := &Machine{options: options, binary: binary}
 	return m, m.writeDisk()
 }
 
@@ -84,20 +76,16 @@ func NodeTools() error {
 	return nil
 }
 
-// writeDisk writes the files that are not there yet. Settings of this kind of machine
+// writeDisk writes the files of the disk. Settings of this kind of machine
 // stand beside the config.yaml that a user has.
 func (m *Machine) writeDisk() error {
 	config := filepath.Join("etc/rancher", m.options.Program, "config.yaml")
 	files := map[string]string{
+		config: m.options.Config,
 		config + ".d/machine.yaml": "container-runtime-endpoint: unix:///run/containerd/containerd.sock\n" +
 			// Without them the kubelet makes cgroups that stay.
 			"kubelet-arg+: [cgroups-per-qos=false, enforce-node-allocatable=]\n",
-	}
-	if m.options.Config != "" {
-		files[config] = m.options.Config
-	}
-	if m.options.Hosts != "" {
-		files["hosts"] = m.options.Hosts
+		"hosts": m.options.Hosts,
 	}
 	if !m.options.NoCNI {
 		files["cni.conflist"] = cniConfig
@@ -119,7 +107,7 @@ func (m *Machine) Start(shellCommand string, env ...string) error {
 		return fmt.Errorf("open the machine's log: %w", err)
 	}
 	defer log.Close()
-	command := m.command(shellCommand, env)
+	command := m.command(context.Background(), shellCommand, env)
 	command.Stdout, command.Stderr = log, log
 	if m.process, err = startProcess(command); err != nil {
 		return fmt.Errorf("start a machine: %w", err)
@@ -130,32 +118,17 @@ func (m *Machine) Start(shellCommand string, env ...string) error {
 // Run runs a shell command on the machine to its end, and returns its standard
 // output.
 func (m *Machine) Run(ctx context.Context, shellCommand string, env ...string) (string, error) {
-	var out, problem strings.Builder
-	command := m.command(shellCommand, env)
-	command.Stdout, command.Stderr = &out, &problem
-	p, err := startProcess(command)
-	if err != nil {
-		return "", fmt.Errorf("start a machine: %w", err)
+	out, err := m.command(ctx, shellCommand, env).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
 	}
-	select {
-	case <-p.ended:
-	case <-ctx.Done():
-		return "", errors.Join(ctx.Err(), p.kill(stopTimeout))
-	}
-	if code := command.ProcessState.ExitCode(); code != 0 {
-		return out.String(), fmt.Errorf("exit code %d: %s", code, problem.String())
-	}
-	return out.String(), nil
+	return string(out), err
 }
 
 // Stop takes the machine's power away; its disk stays. Stopping a machine that does
-// not run is no error.
-func (m *Machine) Stop() error {
-	if m.process == nil {
-		return nil
-	}
-	return m.process.kill(stopTimeout)
-}
+// not run does nothing.
+func (m *Machine) Stop() { m.process.kill() }
 
 // Log is the output of the command of the last Start so far.
 func (m *Machine) Log() string {
@@ -167,16 +140,12 @@ func (m *Machine) file(name string) string { return filepath.Join(m.options.Dir,
 
 // command is a shell command on the machine. It goes there by the environment, since
 // it may hold a token, and arguments could be read by everyone.
-func (m *Machine) command(shellCommand string, env []string) *exec.Cmd {
+func (m *Machine) command(ctx context.Context, shellCommand string, env []string) *exec.Cmd {
 	argv := slices.Concat(m.options.Host.prefix(), []string{"sh", "-c", machineScript})
-	command := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it is ended with its namespaces
+	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	command.Dir = m.options.Dir
-	runtime := "yes"
-	if m.options.NoRuntime {
-		runtime = ""
-	}
 	command.Env = append([]string{"PATH=" + filepath.Dir(m.binary) + ":" + os.Getenv("PATH"), "HOME=/root",
-		"NODE=" + m.Name, "RUNTIME=" + runtime, "COMMAND=" + shellCommand}, env...)
+		"NODE=" + m.options.Name, "RUNTIME=" + strconv.FormatBool(!m.options.NoRuntime), "COMMAND=" + shellCommand}, env...)
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS}
 	return command
 }

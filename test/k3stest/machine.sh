@@ -22,10 +22,10 @@ for key in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oop
 done
 # Names are those of the file hosts, and others are refused at once.
 echo "nameserver 127.0.0.1" > /etc/resolv.conf
-[ ! -f hosts ] || cp hosts /etc/hosts
+[ ! -s hosts ] || cp hosts /etc/hosts
 mkdir -p /etc/cni/net.d
 [ ! -f cni.conflist ] || cp cni.conflist /etc/cni/net.d/
-if [ -n "$RUNTIME" ]; then
+if [ "$RUNTIME" = true ]; then
 	containerd --config /dev/null > containerd.log 2>&1 &
 fi
 # Not exec: K3s as the first process of a PID namespace moves cgroups about.

@@ -77,7 +77,7 @@ func (n *Network) Here() *Host {
 }
 
 // Close removes the network. Stop the processes on its hosts before.
-func (n *Network) Close() error { return n.process.kill(stopTimeout) }
+func (n *Network) Close() { n.process.kill() }
 
 // prefix starts a command line that runs on the host; nil is this machine.
 func (h *Host) prefix() []string {

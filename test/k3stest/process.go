@@ -3,12 +3,16 @@ package k3stest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os/exec"
 	"runtime"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
+
+// stopTimeout is how long a process may take to end after SIGTERM.
+const stopTimeout = 20 * time.Second
 
 // process is a child that does not outlive this process: the kernel sees to it.
 type process struct {
@@ -44,45 +48,42 @@ func startProcess(command *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop asks the process to end and ends it by force after the given time.
-func (p *process) stop(patience time.Duration) error {
-	// An error means that it has ended by itself, which is as good.
-	_ = p.command.Process.Signal(syscall.SIGTERM)
+// stop asks the process to end, and ends it by force after some time. It does nothing
+// if there is no process, or no longer one.
+func (p *process) stop() {
+	if p == nil {
+		return
+	}
+	_ = p.command.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 	select {
 	case <-p.ended:
-		return nil
-	case <-time.After(patience):
+	case <-time.After(stopTimeout):
+		p.kill()
 	}
-	return p.kill(patience)
 }
 
 // kill ends the process by force.
-func (p *process) kill(patience time.Duration) error {
-	_ = p.command.Process.Kill()
-	select {
-	case <-p.ended:
-		return nil
-	case <-time.After(patience):
-		return fmt.Errorf("process %d does not end even by force", p.command.Process.Pid)
+func (p *process) kill() {
+	if p != nil {
+		_ = p.command.Process.Kill()
+		<-p.ended
 	}
 }
 
-// poll returns when nothing is missing any more, when the process has ended, or when
+// await returns when nothing is missing any more, when the process has ended, or when
 // ctx is done. The error names the missing thing.
-func poll(ctx context.Context, ended <-chan struct{}, missing func(context.Context) error) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		lack := missing(ctx)
-		if lack == nil {
-			return nil
+func (p *process) await(ctx context.Context, missing func(context.Context) error) error {
+	var lack error
+	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		if lack = missing(ctx); lack == nil {
+			return true, nil
 		}
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), lack)
-		case <-ended:
-			return errors.New("its process ended")
-		case <-ticker.C:
+		case <-p.ended:
+			return false, errors.New("its process ended")
+		default:
+			return false, nil
 		}
-	}
+	})
+	return errors.Join(err, lack)
 }

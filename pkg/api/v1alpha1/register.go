@@ -6,14 +6,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// GroupName is the API group of the kinds.
-const GroupName = "k3s-token.io"
-
 // NewScheme returns a scheme that knows the kinds, for printers to set their
 // apiVersion and kind.
 func NewScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
-	version := schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
+	version := schema.GroupVersion{Group: "k3s-token.io", Version: "v1alpha1"}
 	scheme.AddKnownTypes(version,
 		&BootstrapToken{}, &BootstrapTokenList{},
 		&GeneratedToken{}, &GeneratedTokenList{},

@@ -17,20 +17,12 @@ const (
 	Shim = "kubectl_complete-k3s_token"
 
 	unixShim = `#!/bin/sh
-# Completion of "kubectl k3s-token" (kubectl 1.26 or later).
-# Put this file into a folder of your PATH under the name ` + Shim + `
-# and make it executable:
-#
-#   kubectl k3s-token completion > ~/.local/bin/` + Shim + `
-#   chmod +x ~/.local/bin/` + Shim + `
+# kubectl (1.26 or later) runs this file to complete "kubectl k3s-token".
 exec kubectl-k3s_token ` + cobra.ShellCompRequestCmd + ` "$@"
 `
 	// The variable keeps cmd from running a file of that name in the current
 	// folder.
-	windowsShim = `@rem Completion of "kubectl k3s-token" (kubectl 1.26 or later).
-@rem Put this file into a folder of your PATH under this name, in PowerShell:
-@rem
-@rem   kubectl k3s-token completion | Set-Content ` + Shim + `.cmd
+	windowsShim = `@rem kubectl (1.26 or later) runs this file to complete "kubectl k3s-token".
 @set NoDefaultCurrentDirectoryInExePath=1
 @kubectl-k3s_token.exe ` + cobra.ShellCompRequestCmd + ` %*
 `
@@ -46,8 +38,8 @@ func ShimFor(goos string) (name, content string) {
 }
 
 // AddCommand adds cobra's completion command to the root, and has it print the
-// program for kubectl if no shell is named. It returns the command.
-func AddCommand(root *cobra.Command, streams cmdutil.Streams) *cobra.Command {
+// program for kubectl if no shell is named.
+func AddCommand(root *cobra.Command, streams cmdutil.Streams) {
 	root.InitDefaultCompletionCmd()
 	cmd, _, _ := root.Find([]string{"completion"})
 	cmd.Short = "Print shell completion"
@@ -70,5 +62,4 @@ func AddCommand(root *cobra.Command, streams cmdutil.Streams) *cobra.Command {
 		_, content := ShimFor(runtime.GOOS)
 		return streams.Write(cmd.Context(), []byte(content))
 	}
-	return cmd
 }

@@ -5,16 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/machine"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
@@ -24,16 +29,23 @@ import (
 )
 
 const (
-	defaultTTL = 24 * time.Hour
-	maxCount   = 10_000
+	maxCount = 10_000
+
+	// removeTimeout is how long remove tries.
+	removeTimeout = 30 * time.Second
 )
+
+// Store has the methods of a bootstrap.Store that create uses.
+type Store interface {
+	Create(ctx context.Context, t *bootstrap.Token) error
+	Undo(ctx context.Context, t *bootstrap.Token) error
+}
 
 // Options are those of create.
 type Options struct {
 	cmdutil.Streams
 	machine.Flags
 	Print  *cmdutil.PrintFlags
-	Expiry cmdutil.Expiry
 	DryRun cmdutil.DryRun
 	Wait   Wait
 
@@ -47,7 +59,7 @@ type Options struct {
 // NewCommand returns the verb create.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Format: token.SecureFormat}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:   "create [TOKEN|-]",
 		Short: "Create a bootstrap token and print it",
@@ -90,7 +102,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			if err != nil {
 				return err
 			}
-			return o.Run(cmd.Context(), cluster, cluster.Client.Nodes(), o.DryRun.Store(store), printer)
+			return o.Run(cmd.Context(), cluster, o.DryRun.Store(store), printer)
 		},
 	}
 	o.addFlags(cmd)
@@ -98,7 +110,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 }
 
 func (o *Options) addFlags(cmd *cobra.Command) {
-	o.Expiry.AddFlags(cmd, defaultTTL)
+	cmdutil.AddExpiryFlags(cmd, &o.Token.Expires, "24h")
 	flags := cmd.Flags()
 	flags.StringVar(&o.Token.Description, "description", "", "Description of the token, such as its machine.")
 	flags.StringSliceVar(&o.Token.Groups, "groups", nil, "Extra groups that the token authenticates as. (default "+bootstrap.GroupK3s+", or that of RKE2)")
@@ -131,11 +143,18 @@ func (o *Options) Validate(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("--count does not go with --print-join-command=%s", o.Join)
 	case o.Join != "" && !o.Print.IsText():
 		return errors.New("choose one of --print-join-command and --output")
+	case o.Wait.On && o.DryRun != cmdutil.DryRunNone:
+		return errors.New("--wait does not go with --dry-run")
+	case o.Wait.Timeout <= 0:
+		return errors.New("--wait-timeout must be longer than zero")
 	}
-	if err := o.Wait.validate(cmd, o.DryRun); err != nil {
+	if err := cmdutil.RefuseWithout(cmd, "wait", "wait-timeout", "delete-after-join", "delete-on-interrupt"); err != nil {
 		return err
 	}
-	return o.Flags.Validate(cmd, o.Join)
+	if o.Join != "" {
+		return o.Params.Validate(o.Join)
+	}
+	return cmdutil.RefuseWithout(cmd, "print-join-command", "node-name", "node-label", "node-taint", "install-url", "install-mirror")
 }
 
 // Complete reads the address that nodes dial and the user's own token, as far as they
@@ -148,13 +167,11 @@ func (o *Options) Complete(ctx context.Context, args []string) error {
 		return hint.New("--labels: malformed label", "write KEY=VALUE, several separated by commas")
 	}
 	if len(args) > 0 {
-		given, err := o.readToken(ctx, args[0])
-		if err != nil {
+		var err error
+		if o.Token.Token, err = o.readToken(ctx, args[0]); err != nil {
 			return err
 		}
-		o.Token.Token = given
 	}
-	o.Token.Expires = o.Expiry.At(time.Now())
 	return o.Token.Validate()
 }
 
@@ -178,7 +195,7 @@ func (o *Options) readToken(ctx context.Context, arg string) (token.Token, error
 
 // Run creates the tokens and delivers them, or removes them again, and then waits for
 // their nodes. All checks that need no token in the cluster come first.
-func (o *Options) Run(ctx context.Context, c machine.Cluster, nodes join.Nodes, store Store, printer printers.ResourcePrinter) (err error) {
+func (o *Options) Run(ctx context.Context, c *cluster.Cluster, store Store, printer printers.ResourcePrinter) (err error) {
 	if err := o.gather(ctx, c); err != nil {
 		return err
 	}
@@ -187,36 +204,36 @@ func (o *Options) Run(ctx context.Context, c machine.Cluster, nodes join.Nodes, 
 	}
 	var waiter *join.Waiter
 	if o.Wait.On {
-		if waiter, err = join.NewWaiter(ctx, nodes); err != nil {
+		if waiter, err = join.NewWaiter(ctx, c.Client.Nodes()); err != nil {
 			return err
 		}
 	}
-	var file *cmdutil.OutputFile
 	if o.OutputFile != "" {
-		if file, err = cmdutil.CreateOutputFile("output-file", o.OutputFile); err != nil {
+		file, err := cmdutil.CreateOutputFile("output-file", o.OutputFile)
+		if err != nil {
 			return err
 		}
-		defer file.Discard() //nolint:errcheck // an empty file may stay
+		defer file.Discard()
+		if o.DryRun == cmdutil.DryRunNone {
+			o.Out = file
+		}
 	}
 	if status, reason := o.Token.Status(time.Now()); status == bootstrap.Unusable {
 		o.Warnf("no node can join with the token: %s", reason)
 	}
-	made, lost, failure := o.create(ctx, store)
-	undelivered := o.deliver(ctx, printer, file, made)
-	switch {
-	case undelivered != nil:
-		lost = append(lost, made...)
-	case failure != nil && o.Count > 1:
-		failure = errors.Join(failure, fmt.Errorf("%d of %d tokens were created", len(made), o.Count))
-	case failure == nil && waiter != nil:
-		return o.wait(ctx, waiter, store, made)
+	made, failure := o.create(ctx, store)
+	if err := o.deliver(ctx, printer, made); err != nil {
+		return errors.Join(failure, err, o.undo(ctx, store, made))
 	}
-	return errors.Join(failure, undelivered, o.undo(ctx, store, lost))
+	if failure != nil || waiter == nil {
+		return failure
+	}
+	return o.wait(ctx, waiter, store, made)
 }
 
 // gather asks the cluster for the facts that the command needs, and sets the groups of
 // the token.
-func (o *Options) gather(ctx context.Context, c machine.Cluster) error {
+func (o *Options) gather(ctx context.Context, c *cluster.Cluster) error {
 	err := o.Gather(ctx, c, o.Streams, machine.Need{
 		CA:  o.Format == token.SecureFormat || !o.Print.IsText(),
 		URL: o.Join != "" || o.URL != "", // an object can do without
@@ -229,4 +246,146 @@ func (o *Options) gather(ctx context.Context, c machine.Cluster) error {
 		o.Token.Groups = []string{bootstrap.GroupK3s}
 	}
 	return err
+}
+
+// create returns the tokens that it made, and why others do not exist. It removes those
+// that may exist since the answer was lost.
+func (o *Options) create(ctx context.Context, store Store) (made []*bootstrap.Token, _ error) {
+	tokens := make([]bootstrap.Token, o.Count)
+	results := cmdutil.ForEach(ctx, o.Count, func(i int) (err error) {
+		tokens[i] = o.Token
+		if o.DryRun != cmdutil.DryRunClient {
+			return store.Create(ctx, &tokens[i])
+		}
+		if o.Token.ID == "" {
+			tokens[i].Token, err = bootstrap.Generate()
+		}
+		return err
+	})
+	var errs []error
+	var lost []*bootstrap.Token
+	for i, err := range results {
+		var uncertain *bootstrap.UncertainError
+		switch {
+		case err == nil:
+			made = append(made, &tokens[i])
+			continue
+		case errors.As(err, &uncertain):
+			lost = append(lost, &tokens[i])
+		case apierrors.IsAlreadyExists(err):
+			err = hint.Wrap(fmt.Errorf("token %q already exists", o.Token.ID), "choose another id, or leave TOKEN out to have one generated")
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 && o.Count > 1 {
+		errs = append(errs, fmt.Errorf("%d of %d tokens were created", len(made), o.Count))
+	}
+	if len(lost) > 0 && o.DryRun == cmdutil.DryRunNone {
+		errs = append(errs, remaining("perhaps created, since the answer was lost", lost), o.undo(ctx, store, lost))
+	}
+	return made, errors.Join(errs...)
+}
+
+// deliver writes the tokens out, or returns why they have not reached the user.
+func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter, made []*bootstrap.Token) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	o.WarnAboutExpiry(made[0].Updated, made[0].Expires)
+	err := o.Streams.Print(ctx, printer, o.object(made))
+	switch {
+	case err != nil:
+		return fmt.Errorf("the token could not be written out: %v", err) //nolint:errorlint // a broken pipe is an error here
+	case o.DryRun != cmdutil.DryRunNone:
+		o.Notef("%s not created%s", cmdutil.CountTokens(len(made)), o.DryRun.Suffix())
+	case o.OutputFile != "":
+		o.Notef("%s written to %s", cmdutil.CountTokens(len(made)), o.OutputFile)
+	}
+	return nil
+}
+
+// undo removes tokens that did not reach the user.
+func (o *Options) undo(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
+	if len(tokens) == 0 || o.DryRun != cmdutil.DryRunNone {
+		return nil
+	}
+	o.Notef("removing %s that you have not seen", cmdutil.CountTokens(len(tokens)))
+	return remove(ctx, store, tokens)
+}
+
+// remove removes tokens, also after an interrupt, and names those that may be left.
+func remove(ctx context.Context, store Store, tokens []*bootstrap.Token) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	defer cancel()
+	errs := cmdutil.ForEach(ctx, len(tokens), func(i int) error { return store.Undo(ctx, tokens[i]) })
+	var left []*bootstrap.Token
+	for i, err := range errs {
+		if err != nil {
+			left = append(left, tokens[i])
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return errors.Join(append(errs, remaining("not removed", left))...)
+}
+
+// remaining names tokens that the cluster may hold although they are not wanted.
+func remaining(state string, tokens []*bootstrap.Token) error {
+	return hint.Wrap(fmt.Errorf("%s %s: %s", cmdutil.CountTokens(len(tokens)), state, ids(tokens)),
+		"run later: kubectl k3s-token delete --ignore-not-found %s", ids(tokens))
+}
+
+func ids(tokens []*bootstrap.Token) string {
+	ids := make([]string, len(tokens))
+	for i, t := range tokens {
+		ids[i] = t.ID
+	}
+	return strings.Join(ids, " ")
+}
+
+// rehearse prints a sample, so that a template that does not fit is found before
+// there is a token. It warns of one that leaves the secret out.
+func (o *Options) rehearse() error {
+	sample := o.Token
+	sample.Token = token.Token{ID: "aaaaaa", Secret: "aaaaaaaaaaaaaaaa"}
+	shown, err := o.Print.Rehearse(o.object(slices.Repeat([]*bootstrap.Token{&sample}, o.Count)), sample.Secret)
+	if err == nil && !shown && o.Token.ID == "" {
+		o.Warnf("the output leaves out the token's secret, which is not shown again: add .token to it")
+	}
+	return err
+}
+
+// object returns the object to print: the token, or a list with --count.
+func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
+	list := v1alpha1.NewBootstrapTokenList(tokens, time.Now())
+	for i, t := range tokens {
+		full := t.Token
+		if o.Format == token.SecureFormat {
+			full = full.WithCAHash(o.CA.Hash)
+		}
+		item := &list.Items[i]
+		item.Token, item.CAHash, item.Server = full.Reveal(), o.CA.Hash, o.Params.URL.String()
+	}
+	if o.Count == 1 {
+		return &list.Items[0]
+	}
+	return list
+}
+
+// text returns the token, or the text to paste on the new machine.
+func (o *Options) text(t *v1alpha1.BootstrapToken) (string, error) {
+	if o.Join == "" {
+		return t.Token + "\n", nil
+	}
+	params := o.Params
+	var err error
+	if params.Token, err = token.Parse(t.Token); err != nil {
+		return "", err
+	}
+	command, err := join.Command(o.Join, params)
+	return command + "\n", err
 }

@@ -46,23 +46,6 @@ func (w *Wait) set(value string) error {
 	return join.ValidateNodeName(value)
 }
 
-func (w *Wait) validate(cmd *cobra.Command, dryRun cmdutil.DryRun) error {
-	switch {
-	case w.Timeout <= 0:
-		return errors.New("--wait-timeout must be longer than zero")
-	case w.On && dryRun != cmdutil.DryRunNone:
-		return errors.New("--wait does not go with --dry-run")
-	case w.On:
-		return nil
-	}
-	for _, name := range []string{"wait-timeout", "delete-after-join", "delete-on-interrupt"} {
-		if cmd.Flags().Changed(name) {
-			return fmt.Errorf("--%s needs --wait", name)
-		}
-	}
-	return nil
-}
-
 // wait waits for a node for each of the tokens, which the user has.
 func (o *Options) wait(ctx context.Context, waiter *join.Waiter, store Store, tokens []*bootstrap.Token) error {
 	if out, ok := o.Out.(io.Closer); ok {
@@ -74,12 +57,8 @@ func (o *Options) wait(ctx context.Context, waiter *join.Waiter, store Store, to
 		o.Warnf("the token expires before the wait is over")
 	}
 	err := o.await(ctx, waiter, goal)
-	unwanted := o.Wait.DeleteAfterJoin
-	if err != nil {
-		unwanted = o.Wait.DeleteOnInterrupt && ctx.Err() != nil
-	}
 	switch {
-	case unwanted:
+	case err == nil && o.Wait.DeleteAfterJoin, ctx.Err() != nil && o.Wait.DeleteOnInterrupt:
 		if left := remove(ctx, store, tokens); left != nil {
 			return errors.Join(err, left)
 		}
@@ -95,15 +74,20 @@ func (o *Options) await(ctx context.Context, waiter *join.Waiter, goal join.Goal
 	waiting, cancel := context.WithTimeout(ctx, o.Wait.Timeout)
 	defer cancel()
 	seen, err := waiter.Wait(waiting, goal, func(node join.Node) {
-		node.Reason = "" // no node is Ready at first
-		o.report(node, goal)
+		other := ""
+		if goal.Name != "" && node.Name != goal.Name {
+			other = " (another node)"
+		}
+		o.Notef("node %q: %s%s", node.Name, node.State, other)
 	})
 	if err == nil {
 		o.Notef("joined: %s", strings.Join(join.ReadyNames(seen), " "))
 		return nil
 	}
 	for _, node := range seen {
-		o.report(node, goal)
+		if node.Reason != "" { // no node is Ready at first, so it is not told before
+			o.Notef("node %q: %s, not Ready: %s", node.Name, node.State, node.Reason)
+		}
 	}
 	if ctx.Err() != nil {
 		return err
@@ -128,16 +112,4 @@ func describe(goal join.Goal) string {
 		return "a new node"
 	}
 	return fmt.Sprintf("%d new nodes", goal.Count)
-}
-
-// report tells how far a node has come.
-func (o *Options) report(node join.Node, goal join.Goal) {
-	text := string(node.State)
-	if node.Reason != "" {
-		text += ", not Ready: " + node.Reason
-	}
-	if goal.Name != "" && node.Name != goal.Name {
-		text += " (another node)"
-	}
-	o.Notef("node %q: %s", node.Name, text)
 }

@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -42,7 +40,7 @@ type Options struct {
 // NewCommand returns the verb delete.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:     "delete (TOKEN... | - | -l SELECTOR | --expired | --all)",
 		Aliases: []string{"revoke", "rm"},
@@ -66,10 +64,8 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			if err != nil {
 				return err
 			}
-			if err := o.Validate(args); err != nil {
-				return err
-			}
-			if o.Refs, err = o.ReadRefs(cmd.Context(), args); err != nil {
+			selected := o.Selector != "" || o.Expired || o.All
+			if o.Refs, err = o.ReadRefs(cmd.Context(), args, selected); err != nil {
 				return err
 			}
 			store, err := clients.Tokens()
@@ -90,18 +86,6 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	o.Print.AddFlags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("selector", "expired", "all")
 	return cmd
-}
-
-// Validate checks the arguments and the flags, without a cluster.
-func (o *Options) Validate(args []string) error {
-	flagged := o.Selector != "" || o.Expired || o.All
-	switch {
-	case len(args) == 0 && !flagged:
-		return errors.New("name the tokens to delete, or use --selector, --expired or --all")
-	case len(args) > 0 && flagged:
-		return errors.New("choose one of TOKEN..., --selector, --expired and --all")
-	}
-	return nil
 }
 
 // Run deletes the tokens. clusterName names the cluster for the question before
@@ -138,7 +122,6 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 	return errors.Join(batch.Err(), o.Streams.Print(ctx, printer, v1alpha1.NewBootstrapTokenList(deleted, time.Now())))
 }
 
-func (o *Options) printText(obj runtime.Object, w io.Writer) error {
-	_, err := fmt.Fprintf(w, "bootstrap token %q deleted%s\n", obj.(*v1alpha1.BootstrapToken).ID, o.DryRun.Suffix())
-	return err
+func (o *Options) text(t *v1alpha1.BootstrapToken) (string, error) {
+	return fmt.Sprintf("bootstrap token %q deleted%s\n", t.ID, o.DryRun.Suffix()), nil
 }

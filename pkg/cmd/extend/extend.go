@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,17 +27,17 @@ type Store interface {
 type Options struct {
 	cmdutil.Streams
 	Print  *cmdutil.PrintFlags
-	Expiry cmdutil.Expiry
 	DryRun cmdutil.DryRun
 
 	Refs     []bootstrap.Ref
 	Selector string
+	Expires  time.Time // the zero time means never
 }
 
 // NewCommand returns the verb extend.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(o.printText))
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:     "extend (TOKEN... | - | -l SELECTOR) (--ttl DURATION | --expires-at TIME)",
 		Aliases: []string{"renew"},
@@ -54,10 +53,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			if err != nil {
 				return err
 			}
-			if err := o.Validate(args); err != nil {
-				return err
-			}
-			if o.Refs, err = o.ReadRefs(cmd.Context(), args); err != nil {
+			if o.Refs, err = o.ReadRefs(cmd.Context(), args, o.Selector != ""); err != nil {
 				return err
 			}
 			store, err := clients.Tokens()
@@ -69,23 +65,14 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		ValidArgsFunction: cmdutil.CompleteTokens(clients),
 	}
 	cmd.Flags().StringVarP(&o.Selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', '!=', 'in', 'notin'.")
-	o.Expiry.AddFlags(cmd, 0)
+	cmdutil.AddExpiryFlags(cmd, &o.Expires, "")
 	o.DryRun.AddFlags(cmd)
 	o.Print.AddFlags(cmd)
 	return cmd
 }
 
-// Validate checks the arguments and the flags, without a cluster.
-func (o *Options) Validate(args []string) error {
-	if (len(args) > 0) == (o.Selector != "") {
-		return errors.New("name the tokens to extend, or use --selector")
-	}
-	return nil
-}
-
 // Run extends the tokens. All of them get the same end.
 func (o *Options) Run(ctx context.Context, store Store, printer printers.ResourcePrinter) error {
-	expires := o.Expiry.At(time.Now())
 	batch := &cmdutil.Batch{Done: "extended"}
 	tokens, err := batch.Find(ctx, store, o.Refs, o.Selector)
 	if err != nil {
@@ -97,16 +84,16 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 	}
 	extended := batch.Change(ctx, tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) {
 		if o.DryRun == cmdutil.DryRunClient {
-			t.Expires, t.Updated = expires, time.Time{}
+			t.Expires, t.Updated = o.Expires, time.Time{}
 			return t, nil
 		}
-		return store.Extend(ctx, t, expires)
+		return store.Extend(ctx, t, o.Expires)
 	})
 	if len(extended) == 0 {
 		return batch.Err()
 	}
 	list := v1alpha1.NewBootstrapTokenList(extended, time.Now())
-	o.WarnAboutExpiry(extended[0].Updated, expires)
+	o.WarnAboutExpiry(extended[0].Updated, o.Expires)
 	var result runtime.Object = list
 	if len(o.Refs) == 1 {
 		result = &list.Items[0] // as kubectl has it
@@ -114,11 +101,10 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 	return errors.Join(batch.Err(), o.Streams.Print(ctx, printer, result))
 }
 
-func (o *Options) printText(obj runtime.Object, w io.Writer) error {
-	t, end := obj.(*v1alpha1.BootstrapToken), "never expires"
+func (o *Options) text(t *v1alpha1.BootstrapToken) (string, error) {
+	end := "never expires"
 	if t.Expires != nil {
 		end = "expires at " + t.Expires.UTC().Format(time.RFC3339)
 	}
-	_, err := fmt.Fprintf(w, "bootstrap token %q %s%s\n", t.ID, end, o.DryRun.Suffix())
-	return err
+	return fmt.Sprintf("bootstrap token %q %s%s\n", t.ID, end, o.DryRun.Suffix()), nil
 }

@@ -4,10 +4,8 @@ package generate
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -33,7 +31,7 @@ type Options struct {
 // NewCommand returns the verb generate.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Type: token.Bootstrap}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Each(printText))
+	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "Generate a token offline",
@@ -97,7 +95,4 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	return o.Streams.Print(ctx, printer, list)
 }
 
-func printText(obj runtime.Object, w io.Writer) error {
-	_, err := fmt.Fprintln(w, obj.(*v1alpha1.GeneratedToken).Token)
-	return err
-}
+func text(t *v1alpha1.GeneratedToken) (string, error) { return t.Token + "\n", nil }

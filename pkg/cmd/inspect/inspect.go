@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -31,7 +29,7 @@ type Options struct {
 
 // NewCommand returns the verb inspect.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
-	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))}
 	cmd := &cobra.Command{
 		Use:   "inspect (TOKEN | - | --token-file FILE)",
 		Short: "Describe a token offline, without its secret",
@@ -93,12 +91,11 @@ func compareCA(info *v1alpha1.TokenInfo, file string) error {
 	return nil
 }
 
-func printText(obj runtime.Object, w io.Writer) error {
-	info := obj.(*v1alpha1.TokenInfo)
-	var text strings.Builder
+func text(info *v1alpha1.TokenInfo) (string, error) {
+	var lines strings.Builder
 	add := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&text, "%-13s%s\n", name+":", value)
+			fmt.Fprintf(&lines, "%-13s%s\n", name+":", value)
 		}
 	}
 	add("Well-formed", yesNo(info.WellFormed))
@@ -113,8 +110,7 @@ func printText(obj runtime.Object, w io.Writer) error {
 		}
 		add("Hint", info.Hint)
 	}
-	_, err := io.WriteString(w, text.String())
-	return err
+	return lines.String(), nil
 }
 
 func yesNo(b bool) string {

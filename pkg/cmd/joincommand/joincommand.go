@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/machine"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
@@ -50,7 +51,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 			kubectl k3s-token join-command - --format cloud-init --node-label rack=7 < node-token > user-data`),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.Validate(cmd, o.Format); err != nil {
+			if err := o.Params.Validate(o.Format); err != nil {
 				return err
 			}
 			if err := o.Complete(cmd.Context(), args); err != nil {
@@ -81,7 +82,7 @@ func (o *Options) Complete(ctx context.Context, args []string) (err error) {
 }
 
 // Run prints the text to paste.
-func (o *Options) Run(ctx context.Context, c machine.Cluster) error {
+func (o *Options) Run(ctx context.Context, c *cluster.Cluster) error {
 	if err := o.Gather(ctx, c, o.Streams, machine.Need{CA: true, URL: true}); err != nil {
 		return err
 	}

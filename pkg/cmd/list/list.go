@@ -93,19 +93,19 @@ func (o *Options) Run(ctx context.Context, store Lister, printer printers.Resour
 	if len(tokens.Items) == 0 && o.Print.IsText() {
 		o.Notef("No bootstrap tokens found.")
 	}
+	show := func(obj runtime.Object) error { return o.Streams.Print(ctx, printer, obj) }
 	if !o.Watch {
-		return o.Streams.Print(ctx, printer, tokens)
+		return show(tokens)
 	}
-	pieces := []runtime.Object{tokens}
-	if !o.Print.IsText() { // one by one, as the changes that follow
-		pieces, _ = meta.ExtractList(tokens)
+	if o.Print.IsText() {
+		err = show(tokens)
+	} else { // one by one, as the changes that follow
+		err = meta.EachListItem(tokens, show)
 	}
-	for _, obj := range pieces {
-		if err := o.Streams.Print(ctx, printer, obj); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	return o.watch(ctx, store, list.ResourceVersion, printer)
+	return o.watch(ctx, store, list.ResourceVersion, show)
 }
 
 // shown returns the tokens to print, in their order.
@@ -131,7 +131,7 @@ func end(t v1alpha1.BootstrapToken) int64 {
 }
 
 // watch prints tokens as they come, change and go, until ctx ends.
-func (o *Options) watch(ctx context.Context, store Lister, since string, printer printers.ResourcePrinter) error {
+func (o *Options) watch(ctx context.Context, store Lister, since string, show func(runtime.Object) error) error {
 	selecting := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 		options.LabelSelector = o.Selector
 		return store.WatchWithContext(ctx, options)
@@ -142,12 +142,9 @@ func (o *Options) watch(ctx context.Context, store Lister, since string, printer
 	}
 	defer watcher.Stop()
 	for event := range watcher.ResultChan() {
-		if event.Type == watch.Error {
-			return apierrors.FromObject(event.Object)
-		}
 		secret, ok := event.Object.(*corev1.Secret)
 		if !ok {
-			continue // a bookmark
+			return apierrors.FromObject(event.Object)
 		}
 		token := v1alpha1.NewBootstrapToken(bootstrap.FromSecret(secret), time.Now())
 		if o.Expired && isNotExpired(token) {
@@ -156,7 +153,7 @@ func (o *Options) watch(ctx context.Context, store Lister, since string, printer
 		if event.Type == watch.Deleted {
 			token.Status, token.Problem = "Deleted", ""
 		}
-		if err := o.Streams.Print(ctx, printer, &token); err != nil {
+		if err := show(&token); err != nil {
 			return err
 		}
 	}

@@ -26,20 +26,18 @@ func printText(obj runtime.Object, w io.Writer) error {
 	if !ok {
 		return cmdutil.PrintTable(obj, w)
 	}
-	lines := []string{"Server:\t" + v.Server, "Token:\t" + describe(v), "CA hash:\t" + cmp.Or(v.CAHash, "<unknown>"), ""}
-	lines = append(append(lines, steps(v.Roles)...), "")
+	var out strings.Builder
+	fmt.Fprintf(&out, "Server:\t%s\nToken:\t%s\nCA hash:\t%s\n\n", v.Server, describe(v), cmp.Or(v.CAHash, "<unknown>"))
+	printSteps(&out, v.Roles)
 	if t := v.BootstrapToken; t != nil {
 		_, expires := cmdutil.Lifetime(t, time.Now())
-		lines = append(lines,
-			"Description:\t"+cmp.Or(t.Description, "<none>"),
-			"Expires:\t"+expires,
-			"Groups:\t"+cmp.Or(strings.Join(t.Groups, ","), "<none>"),
-			"Usages:\t"+cmp.Or(strings.Join(t.Usages, ","), "<none>"),
-			"")
+		groups, usages := strings.Join(t.Groups, ","), strings.Join(t.Usages, ",")
+		fmt.Fprintf(&out, "Description:\t%s\nExpires:\t%s\nGroups:\t%s\nUsages:\t%s\n\n",
+			cmp.Or(t.Description, "<none>"), expires, cmp.Or(groups, "<none>"), cmp.Or(usages, "<none>"))
 	}
-	lines = append(append(lines, conclusions(v)...), "")
+	printConclusions(&out, v)
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, err := io.WriteString(columns, strings.Join(lines, "\n"))
+	_, err := io.WriteString(columns, out.String())
 	return errors.Join(err, columns.Flush())
 }
 
@@ -57,43 +55,44 @@ func describe(v *v1alpha1.Verification) string {
 	return described
 }
 
-// steps returns a line for each step, with a column for each role.
-func steps(roles []v1alpha1.VerificationRole) []string {
+// printSteps prints a line for each step, with a column for each role.
+func printSteps(out *strings.Builder, roles []v1alpha1.VerificationRole) {
 	longest := slices.MaxFunc(roles, func(a, b v1alpha1.VerificationRole) int { return len(a.Steps) - len(b.Steps) })
-	lines := []string{"STEP"}
+	line := "STEP"
 	for _, role := range roles {
-		lines[0] += "\t" + strings.ToUpper(role.Role)
+		line += "\t" + strings.ToUpper(role.Role)
 	}
+	fmt.Fprintln(out, line)
 	for i, step := range longest.Steps {
 		line := fmt.Sprintf("%d  %s", i+1, step.Name)
 		for _, role := range roles {
 			line += "\t"
 			if i < len(role.Steps) {
-				line += strings.Replace(role.Steps[i].Status, string(supervisor.Passed), "ok", 1)
+				line += strings.Replace(role.Steps[i].Status, supervisor.Passed, "ok", 1)
 			}
 		}
-		lines = append(lines, strings.TrimRight(line, "\t"))
+		fmt.Fprintln(out, strings.TrimRight(line, "\t"))
 	}
-	return lines
+	fmt.Fprintln(out)
 }
 
-// conclusions says for each role whether a node joins.
-func conclusions(v *v1alpha1.Verification) (lines []string) {
+// printConclusions says for each role whether a node joins.
+func printConclusions(out *strings.Builder, v *v1alpha1.Verification) {
 	hostTrusts := false
 	for _, r := range v.Roles {
-		lines = append(lines, map[string]string{"agent": "As an agent:\t", "server": "As a server:\t"}[r.Role]+conclusion(r))
+		article := map[string]string{"agent": "an", "server": "a"}[r.Role]
+		fmt.Fprintf(out, "As %s %s:\t%s\n", article, r.Role, conclusion(r))
 		if r.Hint != "" {
-			lines = append(lines, "\thint: "+r.Hint)
+			fmt.Fprintf(out, "\thint: %s\n", r.Hint)
 		}
 		hostTrusts = hostTrusts || r.HostTrusts && r.Joins
 	}
 	if v.OldToken != "" {
-		lines = append(lines, "Old token:\t"+v.OldToken)
+		fmt.Fprintf(out, "Old token:\t%s\n", v.OldToken)
 	}
 	if hostTrusts {
-		lines = append(lines, "This machine's trusted CAs vouch for the server: a node that has them ignores the CA hash.")
+		fmt.Fprintln(out, "This machine's trusted CAs vouch for the server: a node that has them ignores the CA hash.")
 	}
-	return lines
 }
 
 func conclusion(r v1alpha1.VerificationRole) string {

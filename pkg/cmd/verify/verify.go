@@ -103,11 +103,7 @@ func (o *Options) Complete(ctx context.Context, clients cmdutil.Clients, args []
 }
 
 func (o *Options) readOldToken(ctx context.Context) error {
-	text, err := cmdutil.ReadTokenFile(ctx, o.OldTokenFile)
-	if err != nil {
-		return err
-	}
-	old, err := token.Parse(text)
+	old, err := o.ReadOneToken(ctx, nil, "", o.OldTokenFile)
 	switch {
 	case err != nil:
 		return err
@@ -147,17 +143,13 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 		return context.Cause(ctx)
 	}
 	if len(urls) == 1 && !o.AllServers {
-		return errors.Join(o.Streams.Print(ctx, printer, &list.Items[0]), failure(&list.Items[0]))
+		return errors.Join(o.Streams.Print(ctx, printer, &list.Items[0]), o.failure(list.Items))
 	}
 	err = o.Streams.Print(ctx, printer, list)
 	if o.AllServers {
 		o.finishRotation(ctx, list.Items)
 	}
-	bad := len(slices.DeleteFunc(slices.Clone(list.Items), isGood))
-	if bad > 0 {
-		err = errors.Join(err, fmt.Errorf("the token is not good on %d of %d servers", bad, len(urls)))
-	}
-	return err
+	return errors.Join(err, o.failure(list.Items))
 }
 
 func (o *Options) warn(urls []supervisor.URL) {
@@ -172,18 +164,27 @@ func (o *Options) warn(urls []supervisor.URL) {
 	}
 }
 
-// isGood reports whether the server accepts the token, and not the old one.
-func isGood(v v1alpha1.Verification) bool {
-	return v.Verdict == string(supervisor.Accepted) && v.OldToken != string(supervisor.Accepted)
+// isGood reports whether a node can join the server with the token. After a rotation the
+// server has to accept the new token, and not the old one.
+func (o *Options) isGood(v v1alpha1.Verification) bool {
+	if o.oldToken != nil {
+		return v.Verdict == string(supervisor.Accepted) && v.OldToken != string(supervisor.Accepted)
+	}
+	return v.JoinsAgents || v.JoinsServers
 }
 
 // failure returns an error if the token is not good on a server.
-func failure(v *v1alpha1.Verification) error {
+func (o *Options) failure(items []v1alpha1.Verification) error {
+	bad := slices.DeleteFunc(slices.Clone(items), o.isGood)
 	switch {
-	case isGood(*v):
+	case len(bad) == 0:
 		return nil
-	case v.Verdict == string(supervisor.Accepted):
-		return hint.Wrap(fmt.Errorf("%s still accepts the old token", v.Server), "restart it with the new token")
+	case len(items) > 1:
+		return fmt.Errorf("the token is not good on %d of %d servers", len(bad), len(items))
+	case bad[0].OldToken == string(supervisor.Accepted):
+		return hint.Wrap(fmt.Errorf("%s still accepts the old token", bad[0].Server), "restart it with the new token")
+	case bad[0].Verdict == string(supervisor.Accepted):
+		return fmt.Errorf("%s accepts the token, but no node joins with it", bad[0].Server)
 	}
-	return fmt.Errorf("%s has not accepted the token", v.Server)
+	return fmt.Errorf("%s has not accepted the token", bad[0].Server)
 }

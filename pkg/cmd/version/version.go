@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -26,11 +24,10 @@ type Options struct {
 
 // NewCommand returns the verb version for a build of the plugin.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) *cobra.Command {
-	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))}
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of the plugin and the server",
-		Long:  templates.LongDesc(`Print the versions of the plugin and of the context's server.`),
 		Example: templates.Examples(`
 			# Print the plugin's version alone; no cluster is asked
 			kubectl k3s-token version --client`),
@@ -65,12 +62,10 @@ func serverVersion(ctx context.Context, clients cmdutil.Clients) (*v1alpha1.Serv
 	return &v1alpha1.ServerVersion{GitVersion: string(version), Distribution: string(version.Distribution())}, nil
 }
 
-func printText(obj runtime.Object, w io.Writer) error {
-	info := obj.(*v1alpha1.VersionInfo)
-	text := fmt.Sprintf("Client Version: %s\n", info.Client.Version)
+func text(info *v1alpha1.VersionInfo) (string, error) {
+	lines := fmt.Sprintf("Client Version: %s\n", info.Client.Version)
 	if info.Server != nil {
-		text += fmt.Sprintf("Server Version: %s (%s)\n", printers.EscapeTerminal(info.Server.GitVersion), info.Server.Distribution)
+		lines += fmt.Sprintf("Server Version: %s (%s)\n", printers.EscapeTerminal(info.Server.GitVersion), info.Server.Distribution)
 	}
-	_, err := io.WriteString(w, text)
-	return err
+	return lines, nil
 }

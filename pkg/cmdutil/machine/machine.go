@@ -39,20 +39,6 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	cmdutil.CompleteValues(cmd, "install-mirror", "cn")
 }
 
-// Validate refuses flags that the format or an agent does not take. Without a format
-// there is no place for those about the machine.
-func (f *Flags) Validate(cmd *cobra.Command, format join.Format) error {
-	if format != "" {
-		return f.Params.Validate(format)
-	}
-	for _, name := range []string{"node-name", "node-label", "node-taint", "install-url", "install-mirror"} {
-		if cmd.Flags().Changed(name) {
-			return fmt.Errorf("--%s needs --print-join-command", name)
-		}
-	}
-	return nil
-}
-
 // Complete reads the address that the new node dials, if it is given.
 func (f *Flags) Complete() error {
 	var given []string
@@ -66,19 +52,12 @@ func (f *Flags) Complete() error {
 	return err
 }
 
-// Cluster has the methods of a *cluster.Cluster that Gather uses.
-type Cluster interface {
-	CA(ctx context.Context) (cluster.CA, error)
-	Version(ctx context.Context) (cluster.Version, error)
-	JoinURL(given supervisor.URL, d supervisor.Distribution) (url supervisor.URL, warning string, err error)
-}
-
 // Need has the facts of the cluster that a command needs besides the version.
 type Need struct{ CA, URL bool }
 
 // Gather asks the cluster for its version and its CA at the same time, and warns of
 // answers that may be wrong for a new node.
-func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, need Need) error {
+func (f *Flags) Gather(ctx context.Context, c *cluster.Cluster, streams cmdutil.Streams, need Need) error {
 	var version cluster.Version
 	group, asking := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -86,7 +65,14 @@ func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, 
 		return err
 	})
 	group.Go(func() (err error) {
-		f.CA, err = f.findCA(asking, c, need.CA)
+		switch {
+		case f.CAFile != "":
+			if f.CA, err = cluster.ReadCAFile(f.CAFile); err != nil {
+				err = fmt.Errorf("--ca-file: %w", err)
+			}
+		case need.CA:
+			f.CA, err = c.CA(asking)
+		}
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -108,17 +94,4 @@ func (f *Flags) Gather(ctx context.Context, c Cluster, streams cmdutil.Streams, 
 		streams.Warnf("%s", warning)
 	}
 	return err
-}
-
-// findCA returns the CA in the file of the user or, if it is needed, the cluster's.
-func (f *Flags) findCA(ctx context.Context, c Cluster, needed bool) (ca cluster.CA, err error) {
-	switch {
-	case f.CAFile != "":
-		if ca, err = cluster.ReadCAFile(f.CAFile); err != nil {
-			err = fmt.Errorf("--ca-file: %w", err)
-		}
-	case needed:
-		ca, err = c.CA(ctx)
-	}
-	return ca, err
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
@@ -21,12 +21,6 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
-
-// proxyURL is the key of a cluster in the kubeconfig.
-const proxyURL = "proxy-url"
-
-// lookupTimeout bounds a lookup that verify and rotate can do without.
-const lookupTimeout = 10 * time.Second
 
 // Flags are the flags of verify and rotate. --server and --token are those of "k3s
 // token rotate", and not kubectl's flags of these names.
@@ -69,17 +63,13 @@ func (f *Flags) Servers(clients cmdutil.Clients) (*Servers, error) {
 		return nil, err
 	}
 	s := &Servers{named: named, flags: f}
-	found, err := clients.Cluster()
-	switch {
-	case err != nil:
-		s.clusterErr = err
+	if s.Cluster, s.clusterErr = clients.Cluster(); s.clusterErr != nil {
 		return s, nil
-	case clients.HasConfig():
-		s.Cluster = found
-	default:
-		s.clusterErr = errors.New("there is no kubeconfig context")
 	}
-	s.timeout = found.Config.Timeout
+	s.timeout = s.Cluster.Config.Timeout
+	if s.Cluster.Config.Host == clientcmd.ClusterDefaults.Server {
+		s.Cluster, s.clusterErr = nil, errors.New("there is no kubeconfig context")
+	}
 	return s, nil
 }
 
@@ -109,19 +99,18 @@ func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 // Options returns the options for a connection to a server with a token. The context's
 // CA vouches for its own servers.
 func (s *Servers) Options(server supervisor.URL, t token.Token) supervisor.Options {
+	name, proxy := s.contextSettings(server)
 	options := supervisor.Options{
 		CAHash:             t.CAHash,
 		ContextCA:          func(ctx context.Context) []byte { return s.ContextCA(ctx).Bundle },
 		TrustUnknownServer: s.flags.TrustServer,
+		ServerName:         name,
 		Proxy:              utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment),
 		ProxyHint:          "check HTTPS_PROXY, or add the server to NO_PROXY",
-		UserAgent:          rest.DefaultKubernetesUserAgent(),
 		Timeout:            s.timeout,
 	}
-	name, proxy := s.contextSettings(server)
-	options.ServerName = name
 	if proxy != nil {
-		options.Proxy, options.ProxyHint = proxy, "check "+proxyURL+" in the kubeconfig"
+		options.Proxy, options.ProxyHint = proxy, "check proxy-url in the kubeconfig"
 	}
 	return options
 }
@@ -133,7 +122,7 @@ func (s *Servers) NotForNodes(server supervisor.URL) (settings []string) {
 		settings = append(settings, "tls-server-name")
 	}
 	if proxy != nil {
-		settings = append(settings, proxyURL)
+		settings = append(settings, "proxy-url")
 	}
 	return settings
 }
@@ -163,7 +152,7 @@ func (s *Servers) ContextCA(ctx context.Context) cluster.CA {
 		return cluster.CA{}
 	}
 	s.askCA.Do(func() {
-		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		var err error
 		if s.ca, err = s.Cluster.CA(ctx); err != nil {

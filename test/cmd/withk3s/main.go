@@ -4,13 +4,12 @@
 //	cd test && go run ./cmd/withk3s ../hack/demo/demo.sh
 //
 // The command finds the server by KUBECONFIG, K3S_URL and K3S_DATA_DIR, and the
-// plugin and K3s on its PATH. If this machine can run nodes, there is a new machine
+// plugin, K3s and kubectl on its PATH. If this machine can run nodes, there is a new machine
 // beside the server. It runs the first line that is written to $NEW_MACHINE, such as
 // an agent command of create.
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/k3s-token/kubectl-k3s-token/test/k3stest"
@@ -40,7 +38,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: withk3s COMMAND [ARGUMENT]")
 	}
@@ -56,81 +54,52 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer os.RemoveAll(dir) //nolint:errcheck // a folder for temporary files
 	fmt.Fprintln(os.Stderr, "Starting a K3s server on this machine, which takes some seconds ...")
 	options := k3stest.Options{Dir: filepath.Join(dir, "server")}
-	machine, noMachine := makeMachine(filepath.Join(dir, "machine"))
-	if noMachine != nil {
-		fmt.Fprintf(os.Stderr, "No node can join it here: %v.\n", noMachine)
+	if err := k3stest.Kubectl(dir); err != nil { // for a machine that has none
+		return err
+	}
+	command := exec.Command(args[0], args[1:]...) //nolint:noctx // it ends by the signal itself
+	command.Env = append(os.Environ(),
+		"PATH="+strings.Join([]string{filepath.Join(root, "bin"), filepath.Dir(k3s), os.Getenv("PATH"), dir}, ":"))
+	if err := k3stest.NodeTools(); err != nil {
+		fmt.Fprintf(os.Stderr, "No node can join it here: %v.\n", err)
 	} else {
-		options.Host = machine.network.Host(1)
-		defer func() { err = errors.Join(err, machine.close()) }()
+		network, err := k3stest.NewNetwork(2)
+		if err != nil {
+			return err
+		}
+		defer network.Close()
+		options.Host = network.Host(1)
+		machineDir := filepath.Join(dir, "machine")
+		machine, err := startMachine(machineDir, network.Host(2))
+		if err != nil {
+			return err
+		}
+		defer machine.Stop()
+		command.Env = append(command.Env, "NEW_MACHINE="+filepath.Join(machineDir, "pasted"))
 	}
 	server, err := k3stest.Start(ctx, options)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Stop()) }()
+	defer server.Stop()
 	fmt.Fprintf(os.Stderr, "K3s %s is up at %s.\n\n", server.Version, server.URL)
-	command := exec.Command(args[0], args[1:]...) //nolint:noctx // it ends by the signal itself
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.Env = append(os.Environ(),
-		"PATH="+strings.Join([]string{filepath.Join(root, "bin"), filepath.Dir(k3s), os.Getenv("PATH")}, ":"),
+	command.Env = append(command.Env,
 		"KUBECONFIG="+server.Kubeconfig, "K3S_URL="+server.SupervisorURL, "K3S_DATA_DIR="+server.DataDir)
-	if machine == nil {
-		return command.Run()
-	}
-	return machine.runBeside(command)
+	return command.Run()
 }
 
-// newMachine is a machine beside the server, on a network with it.
-type newMachine struct {
-	*k3stest.Machine
-	network *k3stest.Network
-}
-
-// makeMachine makes one, and a network on which the server's options are to place it.
-func makeMachine(dir string) (*newMachine, error) {
-	if err := k3stest.NodeTools(); err != nil {
-		return nil, err
-	}
-	network, err := k3stest.NewNetwork(2)
+// startMachine starts a machine that waits for a line in its file "pasted", and runs it.
+func startMachine(dir string, host *k3stest.Host) (*k3stest.Machine, error) {
+	machine, err := k3stest.NewMachine(k3stest.MachineOptions{Dir: dir, Host: host, Name: "worker-7"})
 	if err != nil {
 		return nil, err
 	}
-	machine, err := k3stest.NewMachine(k3stest.MachineOptions{Dir: dir, Host: network.Host(2), Name: "worker-7"})
-	if err != nil {
-		return nil, errors.Join(err, network.Close())
+	if err := syscall.Mkfifo(filepath.Join(dir, "pasted"), 0o600); err != nil {
+		return nil, err
 	}
-	return &newMachine{machine, network}, nil
-}
-
-func (m *newMachine) close() error { return errors.Join(m.Stop(), m.network.Close()) }
-
-// runBeside runs the command, and on the machine the first line that it writes to
-// $NEW_MACHINE.
-func (m *newMachine) runBeside(command *exec.Cmd) error {
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	command.ExtraFiles = []*os.File{writer}
-	command.Env = append(command.Env, "NEW_MACHINE=/dev/fd/3")
-	err = command.Start()
-	_ = writer.Close()
-	if err != nil {
-		return err
-	}
-	var pasted sync.WaitGroup
-	pasted.Go(func() {
-		if line, err := bufio.NewReader(reader).ReadString('\n'); err == nil {
-			if err := m.Start(line); err != nil {
-				fmt.Fprintln(os.Stderr, "withk3s:", err)
-			}
-		}
-	})
-	err = command.Wait()
-	_ = reader.Close()
-	pasted.Wait()
-	return err
+	return machine, machine.Start(`exec 3<pasted; read -r line <&3; eval "$line"`)
 }

@@ -1,6 +1,6 @@
 // Package rotation replaces the server token of a K3s cluster. Rotation.Preflight
 // checks that the cluster is ready for it, and Rotation.Rotate sends the new token to
-// one server. Records keeps a record of the rotation in the cluster.
+// one server. A Record of the rotation is kept in the cluster.
 //
 // All servers accept the old token until they are restarted with the new one,
 // so no probe shows an unfinished rotation. A second one, through another server,
@@ -12,13 +12,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
@@ -29,14 +29,12 @@ import (
 // *supervisor.Session.
 type Session interface {
 	CAHash() string
-	Remote() string
-	Proxied() bool
-	Accepts(ctx context.Context, t token.Token, role supervisor.Role) error
+	Remote() netip.Addr
+	Accepts(ctx context.Context, t token.Token, role supervisor.Role) (supervisor.Verdict, error)
 	Rotate(ctx context.Context, current token.Token, next token.Secret) (supervisor.Outcome, error)
-	Close()
 }
 
-// Rotation is one rotation of the server token: Preflight, Rotate, Finish and Close, in
+// Rotation is one rotation of the server token: Preflight, Rotate and Finish, in
 // this order.
 type Rotation struct {
 	// Servers are those of the cluster. All are asked about the current token, and
@@ -58,31 +56,26 @@ type Rotation struct {
 	Warnings []string
 
 	session  Session
-	records  *Records // nil if no record is kept
-	previous *Record  // of an earlier rotation
-	record   *Record  // of this one, once it is written
+	previous *Record // of an earlier rotation
+	record   *Record // of this one; nil if none is kept
 }
 
 // Server returns the server that gets the new token.
 func (r *Rotation) Server() supervisor.URL { return r.Servers[0] }
 
 // Preflight checks the tokens, the servers and the record, and changes nothing in the
-// cluster. Without an error, the caller calls Close after use.
+// cluster.
 func (r *Rotation) Preflight(ctx context.Context) (err error) {
 	if r.session, err = r.Open(ctx, r.Server(), r.Current); err != nil {
 		return err
 	}
 	for _, check := range []func(context.Context) error{r.checkTokens, r.checkRecord, r.checkNodes} {
 		if err := check(ctx); err != nil {
-			r.Close()
 			return err
 		}
 	}
 	return nil
 }
-
-// Close closes the connection to the server.
-func (r *Rotation) Close() { r.session.Close() }
 
 func (r *Rotation) warnf(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
@@ -115,84 +108,79 @@ func (r *Rotation) checkTokens(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (r *Rotation) checkServer(ctx context.Context, url supervisor.URL) error {
+func (r *Rotation) checkServer(ctx context.Context, url supervisor.URL) (err error) {
 	session := r.session
 	if url != r.Server() {
-		other, err := r.Open(ctx, url, r.Current)
-		if err != nil {
+		if session, err = r.Open(ctx, url, r.Current); err != nil {
 			return err
 		}
-		defer other.Close()
-		session = other
 	}
-	// The agent token is good for agents, and cannot be rotated.
-	return session.Accepts(ctx, r.Current, supervisor.Server)
+	_, err = session.Accepts(ctx, r.Current, supervisor.Server) // the agent token cannot be rotated
+	return err
 }
 
 // checkRecord looks for the record of an earlier rotation in the context's
 // cluster. A dry run shows whether the record of this one can be written.
 func (r *Rotation) checkRecord(ctx context.Context) error {
-	c := r.Cluster
-	var ca cluster.CA
-	var err error
-	if c != nil {
-		if ca, err = c.CA(ctx); err != nil {
-			return r.withoutRecord(err)
-		}
-	}
-	if ca.Hash != r.New.CAHash {
+	switch err := r.prepareRecord(ctx); {
+	case errors.Is(err, errRecordChanged):
+		return err
+	case err != nil:
+		err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
+		return r.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
+	case r.record == nil:
 		r.warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
 			"make sure that an earlier one is finished")
 		return nil
 	}
-	records := NewRecords(c.Client.ConfigMaps(metav1.NamespaceSystem))
-	if r.previous, err = records.Get(ctx); err != nil {
-		return r.withoutRecord(err)
-	}
-	if err := records.Save(ctx, r.newRecord(), metav1.DryRunAll); errors.Is(err, errRecordChanged) {
-		return err
-	} else if err != nil {
-		return r.withoutRecord(err)
-	}
-	r.records = records
 	return r.checkPrevious()
 }
 
-// withoutRecord goes on without a record if the user insists.
-func (r *Rotation) withoutRecord(err error) error {
-	err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
-	return r.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
-}
-
-// newRecord returns a record of this rotation, in place of an earlier one.
-func (r *Rotation) newRecord() *Record {
-	record := &Record{State: started, Server: r.Server().String(), Started: time.Now().UTC().Format(time.RFC3339)}
-	if r.previous != nil {
-		record.meta = r.previous.meta
+// prepareRecord sets the record of this rotation, and the previous one that it replaces,
+// if the context is of the servers' cluster.
+func (r *Rotation) prepareRecord(ctx context.Context) error {
+	if r.Cluster == nil {
+		return nil
 	}
-	return record
+	ca, err := r.Cluster.CA(ctx)
+	if err != nil || ca.Hash != r.New.CAHash {
+		return err
+	}
+	record := newRecord(r.Cluster.Client.ConfigMaps(metav1.NamespaceSystem), r.Server())
+	if r.previous, err = FindRecord(ctx, record.client); err != nil {
+		return err
+	}
+	if r.previous != nil {
+		record.replace(r.previous)
+	}
+	tried := *record // a dry run changes it as if it were written
+	if err := tried.save(ctx, metav1.DryRunAll); err != nil {
+		return err
+	}
+	r.record = record
+	return nil
 }
 
 // checkPrevious decides whether an earlier rotation is in the way. One whose
 // outcome is unknown may be repeated through the same server: that server takes
 // the old token until it is restarted.
 func (r *Rotation) checkPrevious() error {
-	switch previous := r.previous; {
-	case previous == nil:
+	if r.previous == nil {
 		return nil
-	case previous.State == string(supervisor.Unknown) && previous.Server == r.Server().String():
-		r.warnf("the outcome of %s is not known; this one replaces it, through the same server", previous)
-		return nil
-	default:
-		return r.unlessForced(hint.New(previous.String()+" is not finished",
-			"restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
 	}
+	data := r.previous.configMap.Data
+	if data["state"] == string(supervisor.Unknown) && data["server"] == r.Server().String() {
+		r.warnf("the outcome of %s is not known; this one replaces it, through the same server", r.previous)
+		return nil
+	}
+	return r.unlessForced(hint.New(r.previous.String()+" is not finished",
+		"restart every server with its new token, then run verify --all-servers --old-token-file; or add --force"))
 }
 
 // checkNodes refuses a load balancer in front of several servers. Through it a
 // repeated request may reach another server, which does damage.
 func (r *Rotation) checkNodes(ctx context.Context) error {
-	if r.records == nil {
+	if r.record == nil {
 		return nil // the context is of another cluster, or does not answer
 	}
 	nodes, err := r.Cluster.ServerNodes(ctx)
@@ -212,17 +200,59 @@ func (r *Rotation) checkNodes(ctx context.Context) error {
 
 // isOneOf reports whether all connections lead to one of the nodes, or into a
 // tunnel that starts on this machine. Behind a proxy only the server's own
-// address counts, since the connections end at the proxy.
+// address counts.
 func (r *Rotation) isOneOf(nodes []corev1.Node) bool {
-	hosts := []string{r.Server().Host()}
-	if !r.session.Proxied() {
-		remote, _, _ := net.SplitHostPort(r.session.Remote())
-		if net.ParseIP(remote).IsLoopback() {
-			return true
-		}
-		hosts = append(hosts, remote)
+	remote := r.session.Remote()
+	if remote.IsLoopback() {
+		return true
 	}
+	hosts := []string{r.Server().Host(), remote.Unmap().String()}
 	return slices.ContainsFunc(nodes, func(node corev1.Node) bool {
 		return slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool { return slices.Contains(hosts, a.Address) })
 	})
+}
+
+// Rotate writes the record and sends the new token to the server. If ctx ends
+// before the request is sent, nothing is rotated. If it ends after that, Rotate
+// waits a few seconds for the answer.
+//
+// Unless the outcome is supervisor.NotRotated, the server may have the new token,
+// and the caller gives it to the user. After any outcome, the caller calls Finish.
+func (r *Rotation) Rotate(ctx context.Context) (supervisor.Outcome, error) {
+	writing, cancel := bootstrap.WithGrace(ctx)
+	defer cancel()
+	if r.record != nil {
+		if err := r.record.save(writing); err != nil {
+			r.record = nil // none, or that of another rotation
+			return supervisor.NotRotated, err
+		}
+	}
+	if ctx.Err() != nil {
+		return supervisor.NotRotated, context.Cause(ctx)
+	}
+	return r.session.Rotate(writing, r.Current, r.New.Secret)
+}
+
+// Finish writes the outcome into the record, or takes the record back if the
+// token was not rotated. It goes on for a few seconds if ctx ends.
+func (r *Rotation) Finish(ctx context.Context, outcome supervisor.Outcome) (err error) {
+	if r.record == nil {
+		return nil
+	}
+	writing, cancel := bootstrap.WithGrace(ctx)
+	defer cancel()
+	switch {
+	case outcome != supervisor.NotRotated:
+		r.record.configMap.Data["state"] = string(outcome)
+		err = r.record.save(writing)
+	case r.previous == nil:
+		err = r.record.Remove(writing)
+	default:
+		r.previous.replace(r.record)
+		err = r.previous.save(writing)
+	}
+	if err != nil {
+		return fmt.Errorf("the record does not tell the outcome: %w", err)
+	}
+	return nil
 }
