@@ -36,8 +36,8 @@ func ParseRef(s string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	if reason, ok := token.LooksLikeBootstrap(t); ok {
-		return Ref{}, hint.New(reason, "check that the whole token was copied")
+	if err := t.Mistyped(); err != nil {
+		return Ref{}, err
 	}
 	if t.ID == "" {
 		return Ref{}, hint.New("not a bootstrap token", "use a token id, <id>.<secret>, a K10 token, or secret/<name>")

@@ -59,7 +59,8 @@ func FromSecret(secret *corev1.Secret) *Token {
 		}
 	}
 	slices.Sort(t.Usages)
-	if groups := data(bootstrapapi.BootstrapTokenExtraGroupsKey); groups != "" {
+	groups := data(bootstrapapi.BootstrapTokenExtraGroupsKey)
+	if _, err := bootstrapsecrets.GetGroups(secret); err == nil && groups != "" {
 		t.Groups = strings.Split(groups, ",")
 	}
 	t.setMetadata(secret)
@@ -83,7 +84,6 @@ func (t *Token) setMetadata(secret *corev1.Secret) {
 // plugin/pkg/auth/authenticator/token/bootstrap in Kubernetes). It does not quote
 // the Secret, which may hold control characters.
 func (t *Token) problemIn(secret *corev1.Secret) string {
-	_, groupsErr := bootstrapsecrets.GetGroups(secret)
 	switch {
 	case t.ID == "":
 		return "name is not bootstrap-token-<id>"
@@ -95,7 +95,7 @@ func (t *Token) problemIn(secret *corev1.Secret) string {
 		return "token-id does not match the name"
 	case len(secret.Data[bootstrapapi.BootstrapTokenExpirationKey]) > 0 && t.Expires.IsZero():
 		return "expiration is not in RFC 3339"
-	case groupsErr != nil:
+	case len(secret.Data[bootstrapapi.BootstrapTokenExtraGroupsKey]) > 0 && t.Groups == nil:
 		return "auth-extra-groups is invalid"
 	}
 	return ""

@@ -83,28 +83,20 @@ func (s *Store) Get(ctx context.Context, ref Ref) (*Token, error) {
 	return t, nil
 }
 
-// List is the bootstrap tokens of a cluster. A watch from its resource version
-// continues it.
-type List struct {
-	Items           []*Token
-	ResourceVersion string
-}
-
 // List returns the tokens that match a label selector, in one request. An empty
-// selector matches all.
-func (s *Store) List(ctx context.Context, selector string) (List, error) {
+// selector matches all. A watch from the resource version continues the list.
+func (s *Store) List(ctx context.Context, selector string) (tokens []*Token, resourceVersion string, err error) {
 	secrets, err := s.secrets.List(ctx, metav1.ListOptions{FieldSelector: tokenSelector, LabelSelector: selector})
 	if err != nil {
-		return List{}, err
+		return nil, "", err
 	}
-	list := List{ResourceVersion: secrets.ResourceVersion}
 	for i := range secrets.Items {
 		// Fake clients ignore the field selector.
 		if secret := &secrets.Items[i]; secret.Type == bootstrapapi.SecretTypeBootstrapToken {
-			list.Items = append(list.Items, FromSecret(secret))
+			tokens = append(tokens, FromSecret(secret))
 		}
 	}
-	return list, nil
+	return tokens, secrets.ResourceVersion, nil
 }
 
 // WatchWithContext watches the Secrets of the tokens, for client-go's RetryWatcher.
@@ -120,11 +112,7 @@ func (s *Store) WatchWithContext(ctx context.Context, opts metav1.ListOptions) (
 func (s *Store) Create(ctx context.Context, t *Token) error {
 	generated := t.ID == ""
 	if generated {
-		random, err := Generate()
-		if err != nil {
-			return err
-		}
-		t.ID, t.Secret = random.ID, random.Secret
+		t.Token = Generate().WithCAHash(t.CAHash)
 	}
 	if err := t.Validate(); err != nil {
 		return err
@@ -196,9 +184,9 @@ func (s *Store) remove(ctx context.Context, t *Token, preconditions metav1.Preco
 }
 
 // Extend changes when a token that Get or List returned expires, and nothing else,
-// so that no change of somebody else is lost. It returns the changed token. The
+// so that no change of somebody else is lost. It sets t to the token in the cluster. The
 // error is Invalid if another token has the name since.
-func (s *Store) Extend(ctx context.Context, t *Token, expires time.Time) (extended *Token, err error) {
+func (s *Store) Extend(ctx context.Context, t *Token, expires time.Time) error {
 	var expiration []byte // null in JSON, which removes the key
 	if !expires.IsZero() {
 		expiration = formatTime(expires)
@@ -207,14 +195,13 @@ func (s *Store) Extend(ctx context.Context, t *Token, expires time.Time) (extend
 		"metadata": map[string]any{"uid": t.UID},
 		"data":     map[string]any{bootstrapapi.BootstrapTokenExpirationKey: expiration},
 	})
-	err = write(ctx, func(ctx context.Context) error {
+	return write(ctx, func(ctx context.Context) error {
 		secret, err := s.secrets.Patch(ctx, t.SecretName, types.MergePatchType, patch, metav1.PatchOptions{DryRun: s.dryRun})
 		if err == nil {
-			extended = FromSecret(secret)
+			*t = *FromSecret(secret)
 		}
 		return err
 	})
-	return extended, err
 }
 
 // Grace bounds the work that goes on after an interrupt: a change that is under way,

@@ -92,14 +92,13 @@ var changes = map[string]func(context.Context, *bootstrap.Store) error{
 		return s.Delete(ctx, bootstrap.FromSecret(stored("", "")))
 	},
 	"patch": func(ctx context.Context, s *bootstrap.Store) error {
-		_, err := s.Extend(ctx, bootstrap.FromSecret(stored("", "")), now)
-		return err
+		return s.Extend(ctx, bootstrap.FromSecret(stored("", "")), now)
 	},
 }
 
 func TestListAndWatchSelectBootstrapTokens(t *testing.T) {
 	c := newCluster()
-	if _, err := c.List(t.Context(), ""); err != nil {
+	if _, _, err := c.List(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.WatchWithContext(t.Context(), metav1.ListOptions{}); err != nil {
@@ -226,10 +225,9 @@ func TestAnotherTokenOfTheSameNameIsSpared(t *testing.T) {
 }
 
 func TestExtendPatchesTheExpirationOfThisTokenAlone(t *testing.T) {
-	c := newCluster(stored("", ""))
-	extended, err := c.WithDryRun().Extend(t.Context(), bootstrap.FromSecret(stored("", "")), time.Time{})
-	if err != nil || !extended.Expires.IsZero() {
-		t.Errorf("token %v, error %v", extended, err)
+	c, tok := newCluster(stored("", "")), bootstrap.FromSecret(stored("", ""))
+	if err := c.WithDryRun().Extend(t.Context(), tok, time.Time{}); err != nil || !tok.Expires.IsZero() {
+		t.Errorf("token %v, error %v", tok, err)
 	}
 	patch := c.Actions()[0].(clienttesting.PatchActionImpl)
 	want := `{"data":{"expiration":null},"metadata":{"uid":"uid"}}`

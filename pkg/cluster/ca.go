@@ -46,14 +46,14 @@ type CA struct {
 	Note string
 }
 
-// ReadCAFile reads the CA from a file, such as a copy of the server's
+// ReadCAFile reads the CA from the file of --ca-file, such as a copy of the server's
 // server/tls/server-ca.crt.
 func ReadCAFile(name string) (CA, error) {
 	bundle, err := os.ReadFile(name) //nolint:gosec // the user names the file
 	if err != nil {
-		return CA{}, err
+		return CA{}, fmt.Errorf("--ca-file: %w", err)
 	}
-	return newCA(name, bundle)
+	return newCA("--ca-file: "+name, bundle)
 }
 
 // CA returns the CA that joining nodes get from /cacerts.
@@ -129,11 +129,7 @@ func (c *Cluster) servedCA(ctx context.Context) (CA, error) {
 // repaired. It is the cluster's own unless the kubeconfig points at a proxy, or
 // is older than the CA.
 func (c *Cluster) KubeconfigCA() (CA, error) {
-	config := rest.CopyConfig(c.Config)
-	if err := rest.LoadTLSFiles(config); err != nil {
-		return CA{}, err
-	}
-	return newCA("the kubeconfig's CA", repairPEM(config.CAData))
+	return newCA("the kubeconfig's CA", repairPEM(c.Config.CAData))
 }
 
 func newCA(source string, bundle []byte) (CA, error) {

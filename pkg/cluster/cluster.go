@@ -28,7 +28,8 @@ const (
 
 // Cluster is the cluster of a kubeconfig context.
 type Cluster struct {
-	// Config is the connection in the kubeconfig: server, CA and credentials.
+	// Config is the connection in the kubeconfig: server, CA and credentials. The
+	// content of its TLS files is loaded (rest.LoadTLSFiles).
 	Config *rest.Config
 	// Client is a client for that server.
 	Client corev1client.CoreV1Interface

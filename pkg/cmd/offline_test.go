@@ -29,6 +29,7 @@ func TestCommandLinesAreRefusedOfflineWithoutASecret(t *testing.T) {
 		"create --print-join-command agent":  "hint: write --print-join-command=FORMAT and --wait=NODE with an equals sign",
 		"create --print-join-command --node-name w --count 2": "--count goes with neither TOKEN nor the name of a node",
 		"create --wait --wait-timeout 0s":                     "--wait-timeout must be longer than zero",
+		"create --wait=false --delete-after-join":             "error: --delete-after-join needs --wait\n",
 		"create --expires-at " + given:                        `invalid argument "<token>" for "--expires-at" flag: `,
 		"create --expires-at 2020-01-01T00:00:00Z":            "is in the past",
 		"extend --ttl 1h":                                     "error: name the tokens, or select them with one flag\n",

@@ -84,7 +84,6 @@ func NewCommand(ioStreams genericiooptions.IOStreams, build v1alpha1.ClientVersi
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return setVerbosity(cmd, verbosity) },
 	}
-	root.SetIn(ioStreams.In)
 	root.SetOut(ioStreams.Out)
 	root.SetErr(ioStreams.ErrOut)
 	root.SetVersionTemplate("Client Version: {{.Version}}\n")
@@ -170,8 +169,7 @@ func refuseUnknown(cmd *cobra.Command, args []string) error {
 
 // explainFlag names an unknown flag without the text after it, which may be a secret.
 func explainFlag(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		name, _, _ := strings.Cut(unknown.GetSpecifiedName(), " ")
 		err = fmt.Errorf("unknown flag: %q", name)
 	}

@@ -155,6 +155,7 @@ func TestCommandsOnTokens(t *testing.T) {
 	a.wants(t, "create - --dry-run=client --print-join-command"+url, " INSTALL_K3S_VERSION='v1.31.1+k3s1' sh -\n", "1 token not created (dry run)\n")
 	a.wants(t, "create --usages signing --dry-run=client -o jsonpath={.usages}", `["signing"]`, "no usage authentication\n")
 	a.wants(t, "create --count 2 --dry-run=client -o jsonpath={.kind}", "BootstrapTokenList", "Warning: the output leaves out the token's secret")
+	a.wants(t, "create - --dry-run=client -o name", "secret/bootstrap-token-abcdef\n", "dry run")
 	a.put(t, "ghijkl")
 
 	a.wants(t, "join-command - --format agent --node-label a=b"+url, "::"+given+"' --node-label 'a=b'\n", "")

@@ -28,13 +28,15 @@ import (
 // Clients makes the clients of a command from kubectl's flags. It opens no
 // connection.
 type Clients struct {
-	flags   *genericclioptions.ConfigFlags
-	cluster func() (*cluster.Cluster, error)
+	// Cluster returns the cluster of the kubeconfig's context.
+	Cluster func() (*cluster.Cluster, error)
+
+	flags *genericclioptions.ConfigFlags
 }
 
 // NewClients returns the clients for the flags, whose warnings go to the streams.
 func NewClients(flags *genericclioptions.ConfigFlags, streams Streams) Clients {
-	return Clients{flags, sync.OnceValues(func() (*cluster.Cluster, error) {
+	return Clients{flags: flags, Cluster: sync.OnceValues(func() (*cluster.Cluster, error) {
 		if namespace := *flags.Namespace; namespace != "" && namespace != bootstrap.Namespace {
 			text := fmt.Sprintf("--namespace %s: bootstrap tokens live in %s alone", namespace, bootstrap.Namespace)
 			return nil, hint.New(text, "leave --namespace out")
@@ -55,6 +57,9 @@ func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) 
 		Deduplicate: true, Color: printers.AllowsColorOutput(streams.ErrOut),
 	})
 	config.UserAgent = rest.DefaultKubernetesUserAgent()
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, err
+	}
 	warnIfExpired(config, streams)
 	roundTripper, err := rest.TransportFor(config)
 	if err != nil {
@@ -71,7 +76,6 @@ func newCluster(config *rest.Config, streams Streams) (*cluster.Cluster, error) 
 // warnIfExpired warns of a client certificate that has expired. Those of K3s last a
 // year, and the server says no more than "Unauthorized".
 func warnIfExpired(config *rest.Config, streams Streams) {
-	_ = rest.LoadTLSFiles(config) // rest.TransportFor returns its error
 	certificates, err := certutil.ParseCertsPEM(config.CertData)
 	if err == nil && time.Now().After(certificates[0].NotAfter) {
 		streams.Warnf("the kubeconfig's client certificate expired on %s; restart K3s, which renews it, and copy k3s.yaml again",
@@ -118,9 +122,6 @@ func isKubernetes(response *http.Response) bool {
 	}{body, response.Body}
 	return bytes.Contains(head, []byte(`"kind":`))
 }
-
-// Cluster returns the cluster of the kubeconfig's context.
-func (c Clients) Cluster() (*cluster.Cluster, error) { return c.cluster() }
 
 // Tokens returns the bootstrap tokens of the cluster.
 func (c Clients) Tokens() (*bootstrap.Store, error) {

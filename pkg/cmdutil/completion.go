@@ -24,9 +24,9 @@ func CompleteTokens(clients Clients) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		list, _ := store.List(ctx, "")
+		tokens, _, _ := store.List(ctx, "")
 		var offers []string
-		for _, t := range list.Items {
+		for _, t := range tokens {
 			named := slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, t.ID) })
 			if !named && strings.HasPrefix(t.ID, toComplete) {
 				shown := v1alpha1.NewBootstrapToken(t, time.Now())

@@ -35,11 +35,9 @@ func ReportError(w io.Writer, err error) {
 		for _, line := range []string{message(err), advice(err)} {
 			if line != "" && !slices.Contains(lines, line) {
 				lines = append(lines, line)
+				_ = printers.WriteEscaped(w, tokens.ReplaceAllString(line, "<token>")+"\n")
 			}
 		}
-	}
-	for _, line := range lines {
-		_ = printers.WriteEscaped(w, tokens.ReplaceAllString(line, "<token>")+"\n")
 	}
 }
 

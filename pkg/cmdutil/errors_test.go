@@ -70,7 +70,7 @@ func TestABatchNamesTheTokensThatFailed(t *testing.T) {
 	}
 	for _, ignore := range []bool{false, true} {
 		batch := &cmdutil.Batch{Done: "deleted", IgnoreNotFound: ignore}
-		changed := batch.Change(t.Context(), tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) { return t, failures[t.ID] })
+		changed := batch.Change(t.Context(), tokens, func(t *bootstrap.Token) error { return failures[t.ID] })
 		if len(changed) != 1 || changed[0].ID != "zzzzzz" {
 			t.Errorf("changed %v", changed)
 		}

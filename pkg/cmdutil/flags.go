@@ -46,14 +46,20 @@ func (d DryRun) Store(store *bootstrap.Store) *bootstrap.Store {
 	return store
 }
 
-// RefuseWithout returns an error if one of the flags is given without the needed one.
+// RefuseWithout returns an error if one of the flags is given. It is for a command line
+// without the flag that they need.
 func RefuseWithout(cmd *cobra.Command, needed string, flags ...string) error {
 	for _, name := range flags {
-		if cmd.Flags().Changed(name) && !cmd.Flags().Changed(needed) {
+		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s needs --%s", name, needed)
 		}
 	}
 	return nil
+}
+
+// AddSelector adds --selector with kubectl's words.
+func AddSelector(cmd *cobra.Command, selector *string) {
+	cmd.Flags().StringVarP(selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', '!=', 'in', 'notin'.")
 }
 
 // maxTTL is the longest life of a token. A longer one is a typing error.

@@ -57,9 +57,8 @@ func cleanFrom(source, text string) (string, error) {
 
 // ReadOneToken returns the token of a command: an argument, --token, the file of
 // --token-file, or else K3S_TOKEN. Without any of them the error is ErrNoToken.
-func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file string) (token.Token, error) {
+func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file string) (t token.Token, err error) {
 	var text string
-	var err error
 	if flag != "" {
 		args = append(args, flag)
 	}
@@ -77,7 +76,7 @@ func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file str
 		err = ErrNoToken
 	}
 	if err != nil {
-		return token.Token{}, err
+		return t, err
 	}
 	return token.Parse(text)
 }

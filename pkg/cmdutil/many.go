@@ -41,7 +41,7 @@ func CountTokens(n int) string {
 // Finder finds bootstrap tokens.
 type Finder interface {
 	Get(ctx context.Context, ref bootstrap.Ref) (*bootstrap.Token, error)
-	List(ctx context.Context, selector string) (bootstrap.List, error)
+	List(ctx context.Context, selector string) (tokens []*bootstrap.Token, resourceVersion string, err error)
 }
 
 // Batch changes many tokens, and collects the failures.
@@ -57,11 +57,10 @@ type Batch struct {
 // selector if refs is empty. A token that is not found is a failure of the batch.
 func (b *Batch) Find(ctx context.Context, store Finder, refs []bootstrap.Ref, selector string) ([]*bootstrap.Token, error) {
 	if len(refs) == 0 {
-		list, err := store.List(ctx, selector)
-		return list.Items, err
+		tokens, _, err := store.List(ctx, selector)
+		return tokens, err
 	}
-	get := func(ref bootstrap.Ref) (*bootstrap.Token, error) { return store.Get(ctx, ref) }
-	found := each(ctx, b, refs, bootstrap.Ref.String, get)
+	found := b.each(ctx, refs, func(i int) (*bootstrap.Token, error) { return store.Get(ctx, refs[i]) })
 	seen := map[string]bool{}
 	return slices.DeleteFunc(found, func(t *bootstrap.Token) bool {
 		again := seen[t.SecretName]
@@ -71,17 +70,20 @@ func (b *Batch) Find(ctx context.Context, store Finder, refs []bootstrap.Ref, se
 }
 
 // Change changes the tokens, several at a time, and returns those that it changed.
-func (b *Batch) Change(ctx context.Context, tokens []*bootstrap.Token, change func(*bootstrap.Token) (*bootstrap.Token, error)) []*bootstrap.Token {
-	id := func(t *bootstrap.Token) string { return bootstrap.Ref{SecretName: t.SecretName}.String() }
-	return each(ctx, b, tokens, id, change)
+func (b *Batch) Change(ctx context.Context, tokens []*bootstrap.Token, change func(*bootstrap.Token) error) []*bootstrap.Token {
+	refs := make([]bootstrap.Ref, len(tokens))
+	for i, t := range tokens {
+		refs[i].SecretName = t.SecretName
+	}
+	return b.each(ctx, refs, func(i int) (*bootstrap.Token, error) { return tokens[i], change(tokens[i]) })
 }
 
-// each calls do for each of the items and returns the tokens of those without an
-// error. The others are failures of the batch.
-func each[T any](ctx context.Context, b *Batch, items []T, id func(T) string, do func(T) (*bootstrap.Token, error)) []*bootstrap.Token {
-	tokens := make([]*bootstrap.Token, len(items))
-	errs := ForEach(ctx, len(items), func(i int) (err error) {
-		tokens[i], err = do(items[i])
+// each calls do for the index of each reference and returns the tokens of the calls
+// without an error. The others are failures of the batch.
+func (b *Batch) each(ctx context.Context, refs []bootstrap.Ref, do func(i int) (*bootstrap.Token, error)) []*bootstrap.Token {
+	tokens := make([]*bootstrap.Token, len(refs))
+	errs := ForEach(ctx, len(refs), func(i int) (err error) {
+		tokens[i], err = do(i)
 		return err
 	})
 	var good []*bootstrap.Token
@@ -89,7 +91,7 @@ func each[T any](ctx context.Context, b *Batch, items []T, id func(T) string, do
 		if err == nil {
 			good = append(good, tokens[i])
 		} else {
-			b.fail(id(items[i]), err)
+			b.fail(refs[i].String(), err)
 		}
 	}
 	return good
@@ -97,14 +99,14 @@ func each[T any](ctx context.Context, b *Batch, items []T, id func(T) string, do
 
 // fail records the error for a token.
 func (b *Batch) fail(id string, err error) {
-	var uncertain *bootstrap.UncertainError
-	var status apierrors.APIStatus
+	_, uncertain := errors.AsType[*bootstrap.UncertainError](err)
+	_, fromServer := errors.AsType[*apierrors.StatusError](err)
 	switch {
 	case b.IgnoreNotFound && apierrors.IsNotFound(err):
 		return
-	case errors.As(err, &uncertain):
+	case uncertain:
 		b.unknown = append(b.unknown, id)
-	case !errors.As(err, &status) || !strings.Contains(err.Error(), id):
+	case !fromServer || !strings.Contains(err.Error(), id):
 		b.failed = append(b.failed, id)
 	}
 	b.errs = append(b.errs, err)

@@ -24,18 +24,13 @@ type PrintFlags struct {
 	*genericclioptions.PrintFlags
 	Table printers.PrintOptions
 
-	text printers.ResourcePrinter // nil for a table
+	text printers.ResourcePrinterFunc // nil for a table
 }
 
-// NewPrintFlags returns the flags for a verb whose text is a table.
-func NewPrintFlags() *PrintFlags {
-	return &PrintFlags{PrintFlags: genericclioptions.NewPrintFlags("").WithTypeSetter(v1alpha1.NewScheme())}
-}
-
-// WithText sets the verb's own text, in place of a table.
-func (f *PrintFlags) WithText(text printers.ResourcePrinterFunc) *PrintFlags {
-	f.text = text
-	return f
+// NewPrintFlags returns the flags for a verb with a text of its own, or with a table if
+// that is nil.
+func NewPrintFlags(text printers.ResourcePrinterFunc) *PrintFlags {
+	return &PrintFlags{PrintFlags: genericclioptions.NewPrintFlags("").WithTypeSetter(v1alpha1.NewScheme()), text: text}
 }
 
 // AllowedFormats returns the values of -o.
@@ -139,21 +134,19 @@ func PrintTable(obj runtime.Object, w io.Writer) error {
 }
 
 // secretName returns the name of a bootstrap token's Secret, which kubectl knows.
-func secretName(obj runtime.Object) (string, error) {
-	t, ok := obj.(*v1alpha1.BootstrapToken)
-	if !ok {
-		return "", fmt.Errorf("%T has no name", obj)
-	}
-	return "secret/" + t.Name + "\n", nil
-}
+func secretName(t *v1alpha1.BootstrapToken) (string, error) { return "secret/" + t.Name + "\n", nil }
 
 // Text returns a printer of the text of an object, and of each in a list of such objects.
 func Text[T runtime.Object](text func(T) (string, error)) printers.ResourcePrinterFunc {
 	return func(obj runtime.Object, w io.Writer) error {
 		printOne := func(item runtime.Object) error {
-			t, err := text(item.(T))
+			object, ok := item.(T)
+			if !ok {
+				return fmt.Errorf("%T has no name", item) // which -o name asks for
+			}
+			printed, err := text(object)
 			if err == nil {
-				_, err = io.WriteString(w, t)
+				_, err = io.WriteString(w, printed)
 			}
 			return err
 		}

@@ -48,11 +48,11 @@ type server struct {
 func (s *server) CAHash() string     { return hash }
 func (s *server) Remote() netip.Addr { return s.remote }
 
-func (s *server) Accepts(context.Context, token.Token, supervisor.Role) (supervisor.Verdict, error) {
+func (s *server) Accepts(context.Context, supervisor.Role) (supervisor.Verdict, error) {
 	return "", s.refusal
 }
 
-func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) (supervisor.Outcome, error) {
+func (s *server) Rotate(ctx context.Context, next token.Secret) (supervisor.Outcome, error) {
 	if s.told = append(s.told, next.Reveal()); s.rotate == nil {
 		return supervisor.Rotated, nil
 	}
@@ -63,8 +63,9 @@ func (s *server) Rotate(ctx context.Context, _ token.Token, next token.Secret) (
 // preflight.
 type site struct {
 	rotation.Rotation
-	api     *fake.Clientset
-	servers []*server
+	api      *fake.Clientset
+	servers  []*server
+	warnings []string
 }
 
 // newSite returns a cluster of servers. Its API has no nodes.
@@ -82,6 +83,7 @@ func newSite(t *testing.T, servers int) *site {
 	s.Cluster = &cluster.Cluster{Config: &rest.Config{}, Client: s.api.CoreV1()}
 	s.Current = token.Token{CAHash: hash, User: token.UserServer, Secret: current}
 	s.New = token.Token{User: token.UserServer, Secret: strong}
+	s.Warnf = func(format string, args ...any) { s.warnings = append(s.warnings, fmt.Sprintf(format, args...)) }
 	for i := range servers {
 		url, _ := supervisor.ParseURL(fmt.Sprintf("https://10.0.0.%d:6443", i+1))
 		s.Servers = append(s.Servers, url)

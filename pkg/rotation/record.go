@@ -63,9 +63,6 @@ func (r *Record) String() string {
 	return fmt.Sprintf("the rotation through %s of %s", r.configMap.Data["server"], r.configMap.Data["started"])
 }
 
-// replace makes the record an update of another one, as that is in the cluster.
-func (r *Record) replace(other *Record) { r.configMap.ObjectMeta = other.configMap.ObjectMeta }
-
 // errRecordChanged is returned if the record has changed since it was read.
 var errRecordChanged = hint.New("another rotation has begun or ended meanwhile", "wait for it, then try again")
 

@@ -30,8 +30,8 @@ import (
 type Session interface {
 	CAHash() string
 	Remote() netip.Addr
-	Accepts(ctx context.Context, t token.Token, role supervisor.Role) (supervisor.Verdict, error)
-	Rotate(ctx context.Context, current token.Token, next token.Secret) (supervisor.Outcome, error)
+	Accepts(ctx context.Context, role supervisor.Role) (supervisor.Verdict, error)
+	Rotate(ctx context.Context, next token.Secret) (supervisor.Outcome, error)
 }
 
 // Rotation is one rotation of the server token: Preflight, Rotate and Finish, in
@@ -51,11 +51,10 @@ type Rotation struct {
 	Open func(ctx context.Context, server supervisor.URL, t token.Token) (Session, error)
 	// Cluster is that of the kubeconfig's context, or nil if there is none.
 	Cluster *cluster.Cluster
+	// Warnf prints a warning of Preflight.
+	Warnf func(format string, args ...any)
 
-	// Warnings are those of Preflight, for the user to read before Rotate.
-	Warnings []string
-
-	session  Session
+	session  Session // to the first server
 	previous *Record // of an earlier rotation
 	record   *Record // of this one; nil if none is kept
 }
@@ -65,11 +64,8 @@ func (r *Rotation) Server() supervisor.URL { return r.Servers[0] }
 
 // Preflight checks the tokens, the servers and the record, and changes nothing in the
 // cluster.
-func (r *Rotation) Preflight(ctx context.Context) (err error) {
-	if r.session, err = r.Open(ctx, r.Server(), r.Current); err != nil {
-		return err
-	}
-	for _, check := range []func(context.Context) error{r.checkTokens, r.checkRecord, r.checkNodes} {
+func (r *Rotation) Preflight(ctx context.Context) error {
+	for _, check := range []func(context.Context) error{r.checkServers, r.checkRecord, r.checkNodes} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -77,46 +73,40 @@ func (r *Rotation) Preflight(ctx context.Context) (err error) {
 	return nil
 }
 
-func (r *Rotation) warnf(format string, args ...any) {
-	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
-}
-
 // unlessForced returns the error, or makes it a warning if the user insists.
 func (r *Rotation) unlessForced(err error) error {
 	if !r.Force {
 		return err
 	}
-	r.warnf("%v", err)
+	r.Warnf("%v", err)
 	return nil
 }
 
-// checkTokens compares the new token with the cluster's CA, and asks all servers
-// whether they accept the current one. A refusal shows that an earlier rotation is
-// not finished.
-func (r *Rotation) checkTokens(ctx context.Context) error {
-	hash := r.session.CAHash()
-	if r.New.CAHash != "" && r.New.CAHash != hash {
-		return hint.New("the new token has the CA hash of another cluster", hintPassword)
-	}
-	r.Current.CAHash, r.New.CAHash = hash, hash
+// checkServers asks all servers whether they accept the current token, and compares the
+// new one with the cluster's CA. A refusal shows that an earlier rotation is not finished.
+func (r *Rotation) checkServers(ctx context.Context) error {
 	var errs []error
-	for _, url := range r.Servers {
-		if err := r.checkServer(ctx, url); err != nil {
+	for i, url := range r.Servers {
+		session, err := r.Open(ctx, url, r.Current)
+		if err == nil {
+			r.Current.CAHash = session.CAHash()              // the next servers must have it, too
+			_, err = session.Accepts(ctx, supervisor.Server) // the agent token cannot be rotated
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", url, err))
 		}
-	}
-	return errors.Join(errs...)
-}
-
-func (r *Rotation) checkServer(ctx context.Context, url supervisor.URL) (err error) {
-	session := r.session
-	if url != r.Server() {
-		if session, err = r.Open(ctx, url, r.Current); err != nil {
-			return err
+		if i == 0 {
+			r.session = session
 		}
 	}
-	_, err = session.Accepts(ctx, r.Current, supervisor.Server) // the agent token cannot be rotated
-	return err
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if r.New.CAHash != "" && r.New.CAHash != r.Current.CAHash {
+		return hint.New("the new token has the CA hash of another cluster", hintPassword)
+	}
+	r.New.CAHash = r.Current.CAHash
+	return nil
 }
 
 // checkRecord looks for the record of an earlier rotation in the context's
@@ -129,7 +119,7 @@ func (r *Rotation) checkRecord(ctx context.Context) error {
 		err = fmt.Errorf("a record of the rotation cannot be kept: %w", err)
 		return r.unlessForced(hint.Wrap(err, "make ConfigMap %s writable, or add --force to rotate without this record", RecordName))
 	case r.record == nil:
-		r.warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
+		r.Warnf("there is no kubeconfig context of this cluster, so no record of the rotation is kept: " +
 			"make sure that an earlier one is finished")
 		return nil
 	}
@@ -150,8 +140,8 @@ func (r *Rotation) prepareRecord(ctx context.Context) error {
 	if r.previous, err = FindRecord(ctx, record.client); err != nil {
 		return err
 	}
-	if r.previous != nil {
-		record.replace(r.previous)
+	if r.previous != nil { // this one is written over it
+		record.configMap.ObjectMeta = r.previous.configMap.ObjectMeta
 	}
 	tried := *record // a dry run changes it as if it were written
 	if err := tried.save(ctx, metav1.DryRunAll); err != nil {
@@ -170,7 +160,7 @@ func (r *Rotation) checkPrevious() error {
 	}
 	data := r.previous.configMap.Data
 	if data["state"] == string(supervisor.Unknown) && data["server"] == r.Server().String() {
-		r.warnf("the outcome of %s is not known; this one replaces it, through the same server", r.previous)
+		r.Warnf("the outcome of %s is not known; this one replaces it, through the same server", r.previous)
 		return nil
 	}
 	return r.unlessForced(hint.New(r.previous.String()+" is not finished",
@@ -185,11 +175,11 @@ func (r *Rotation) checkNodes(ctx context.Context) error {
 	}
 	nodes, err := r.Cluster.ServerNodes(ctx)
 	if err != nil {
-		r.warnf("the nodes cannot be listed: make sure that %s is one server, and no load balancer", r.Server())
+		r.Warnf("the nodes cannot be listed: make sure that %s is one server, and no load balancer", r.Server())
 		return nil
 	}
 	if checked := len(r.Servers); checked < len(nodes) {
-		r.warnf("%d of the cluster's %d servers are not checked: add --all-servers", len(nodes)-checked, len(nodes))
+		r.Warnf("%d of the cluster's %d servers are not checked: add --all-servers", len(nodes)-checked, len(nodes))
 	}
 	if len(nodes) < 2 || r.isOneOf(nodes) {
 		return nil
@@ -230,7 +220,7 @@ func (r *Rotation) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 	if ctx.Err() != nil {
 		return supervisor.NotRotated, context.Cause(ctx)
 	}
-	return r.session.Rotate(writing, r.Current, r.New.Secret)
+	return r.session.Rotate(writing, r.New.Secret)
 }
 
 // Finish writes the outcome into the record, or takes the record back if the
@@ -248,7 +238,7 @@ func (r *Rotation) Finish(ctx context.Context, outcome supervisor.Outcome) (err 
 	case r.previous == nil:
 		err = r.record.Remove(writing)
 	default:
-		r.previous.replace(r.record)
+		r.previous.configMap.ObjectMeta = r.record.configMap.ObjectMeta
 		err = r.previous.save(writing)
 	}
 	if err != nil {

@@ -58,8 +58,8 @@ func TestTheRecordOfAnEarlierRotationStopsTheNext(t *testing.T) {
 				wantError(t, s.Preflight(t.Context()), text+" is not finished", "--force")
 				s.Force = true
 			}
-			if warnings := s.preflight(t).Warnings; len(warnings) != 1 || !strings.Contains(warnings[0], text) {
-				t.Errorf("got warnings %q", warnings)
+			if s.preflight(t); len(s.warnings) != 1 || !strings.Contains(s.warnings[0], text) {
+				t.Errorf("got warnings %q", s.warnings)
 			}
 		})
 	}
@@ -99,8 +99,8 @@ func TestPreflightRefusesALoadBalancer(t *testing.T) {
 				wantError(t, s.Preflight(t.Context()), test.warning, "--force")
 				s.Force = true
 			}
-			if warnings := strings.Join(s.preflight(t).Warnings, "\n"); !strings.Contains(warnings, test.warning) {
-				t.Errorf("got warnings %q, want %q", warnings, test.warning)
+			if s.preflight(t); !strings.Contains(strings.Join(s.warnings, "\n"), test.warning) {
+				t.Errorf("got warnings %q, want %q", s.warnings, test.warning)
 			}
 		})
 	}
@@ -115,8 +115,8 @@ func TestForceRotatesWithoutARecord(t *testing.T) {
 	r := s.preflight(t)
 	outcome, err := r.Rotate(t.Context())
 	err = errors.Join(err, r.Finish(t.Context(), outcome))
-	if err != nil || outcome != supervisor.Rotated || s.record() != nil || len(r.Warnings) != 1 {
-		t.Errorf("got %s, %v, record %v and warnings %q", outcome, err, s.record(), r.Warnings)
+	if err != nil || outcome != supervisor.Rotated || s.record() != nil || len(s.warnings) != 1 {
+		t.Errorf("got %s, %v, record %v and warnings %q", outcome, err, s.record(), s.warnings)
 	}
 }
 

@@ -1,84 +1,30 @@
-// Package supervisor is a client of the K3s supervisor, the service that
-// joining nodes talk to. Connect verifies the identity of a server, Verify finds
-// out whether a node can join, and Session.Rotate replaces the server token.
-//
-// Only a Session sends credentials, and a Session exists only once the server
-// has proved its identity.
 package supervisor
 
 import (
 	"bytes"
-	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/wait"
 	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// Role is that of a joining node, which decides how it connects.
-//
-// An agent connects through a load balancer of its own on 127.0.0.1, or ::1
-// (createProxyAndValidateToken in K3s's pkg/agent/run.go). So it checks the server's
-// certificate for that address, sends no server name (SNI), and uses no proxy. A server
-// connects to the URL itself (shouldBootstrapLoad in pkg/cluster/bootstrap.go). It uses
-// a proxy only if its host trusts the server (getCACerts in pkg/clientaccess/token.go).
-type Role string
-
-// The roles.
-const (
-	Agent  Role = "agent"
-	Server Role = "server"
-)
-
-// Options say whom to trust and how to connect. The zero value trusts nobody.
-type Options struct {
-	// CAHash is the CA hash of the token. Every other server is refused. Verify takes
-	// the one of its token.
-	CAHash string
-	// ContextCA returns the CA bundle of a cluster that the user trusts, or nil. Its
-	// servers are trusted if CAHash is empty. It is called only if CAHash does not decide.
-	ContextCA func(context.Context) []byte
-	// TrustUnknownServer accepts any server if CAHash is empty, as a joining
-	// node does with a token in short format.
-	TrustUnknownServer bool
-
-	// Role connects as a node that joins in this role. Empty: as a client of its own.
-	Role Role
-	// ServerName is the name in the server's certificate. Empty: the URL's host.
-	// Nodes do not use it.
-	ServerName string
-	// Proxy is as in http.Transport, and called once. Nil: no proxy. In a role it is
-	// used only if the server cannot be reached without it.
-	Proxy func(*http.Request) (*url.URL, error)
-	// ProxyHint is advice for a proxy that does not connect.
-	ProxyHint string
-	// Timeout bounds each request; a rotation has three times as long. Zero: ten
-	// seconds, as in K3s.
-	Timeout time.Duration
-	// Backoff paces repeated requests. Zero: four attempts, two seconds apart.
-	Backoff wait.Backoff
-}
-
-// Session is a connection to a server that has proved its identity. It is safe
+// Session is a connection to a server that has proved to be that of a token. It is safe
 // for concurrent use.
 type Session struct {
-	server URL
-	opts   Options
-	dialer pinnedDialer
-	proxy  *url.URL
-	client *http.Client // that verifies the server
-	report Report
+	*client
+	token    token.Token
+	verified *http.Client // that verifies the server
+	report   Report
 
 	bundle       []byte // from /cacerts
 	cas          []*x509.Certificate
@@ -87,41 +33,21 @@ type Session struct {
 }
 
 // Connect performs the first four steps of TLS bootstrapping as a joining node
-// does (setAndValidateServer and getCACerts in K3s's pkg/clientaccess). It sends
-// no credentials.
-func Connect(ctx context.Context, server URL, opts Options) (*Session, error) {
-	s := newSession(server, opts)
+// does (setAndValidateServer and getCACerts in K3s's pkg/clientaccess), but as a client
+// of its own. It sends no credentials.
+func Connect(ctx context.Context, server URL, t token.Token, opts Options) (*Session, error) {
+	s := &Session{client: newClient(server, "", opts), token: t}
+	if err := s.setProxy(); err != nil {
+		return nil, err
+	}
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func newSession(server URL, opts Options) *Session {
-	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
-	if opts.Backoff.Steps == 0 {
-		opts.Backoff = wait.Backoff{Steps: 4, Duration: 2 * time.Second}
-	}
-	if opts.ContextCA == nil {
-		opts.ContextCA = func(context.Context) []byte { return nil }
-	}
-	return &Session{server: server, opts: opts}
-}
-
 // CAHash returns the hash of the CA that the server shows.
 func (s *Session) CAHash() string { return s.caHash }
-
-// Remote returns the IP address of all connections of the session, which is one of the
-// servers behind a DNS name. It is the zero value before the first one, and through a
-// proxy, since only the proxy knows it.
-func (s *Session) Remote() netip.Addr {
-	if s.proxy != nil {
-		return netip.Addr{}
-	}
-	address, _ := s.dialer.pinned.Load().(string)
-	remote, _ := netip.ParseAddrPort(address)
-	return remote.Addr()
-}
 
 func (s *Session) connect(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{s.download, s.hash, s.compare, s.validate} {
@@ -136,32 +62,14 @@ func (s *Session) connect(ctx context.Context) error {
 	return nil
 }
 
-// serverName returns the name or address that the server's certificate must have.
-func (s *Session) serverName() string {
-	switch addr, _ := netip.ParseAddr(s.server.host); {
-	case s.opts.Role == Server:
-		return s.server.host
-	case s.opts.Role == "":
-		return cmp.Or(s.opts.ServerName, s.server.host)
-	case addr.Is6():
-		return "::1"
-	}
-	return "127.0.0.1"
-}
-
 // download fetches the CA bundle from a server that is not trusted yet.
 func (s *Session) download(ctx context.Context) error {
-	if s.opts.Role == "" {
-		if err := s.setProxy(); err != nil {
-			return err
-		}
-	}
 	r, err := s.fetchBundle(ctx, s.serverName())
 	switch {
-	case err == nil || s.opts.Role == "":
+	case err == nil || s.role == "":
 	case !s.Remote().IsValid(): // no connection
 		r, err = s.downloadByProxy(ctx, err)
-	case s.opts.Role == Agent:
+	case s.role == Agent:
 		if _, named := s.fetchBundle(ctx, s.server.host); named == nil {
 			err = hint.New("the server answers only to clients that name it (SNI)",
 				"agents send no server name: let the load balancer pass this port through to the servers")
@@ -190,20 +98,8 @@ func (s *Session) downloadByProxy(ctx context.Context, direct error) (r response
 	return r, err
 }
 
-// setProxy finds out which proxy leads to the server.
-func (s *Session) setProxy() (err error) {
-	if s.opts.Proxy == nil {
-		return nil
-	}
-	s.proxy, err = s.opts.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: s.server.hostPort()}})
-	if err != nil { // it may quote a password
-		return hint.New("the proxy setting is malformed", s.opts.ProxyHint)
-	}
-	return nil
-}
-
 func (s *Session) fetchBundle(ctx context.Context, name string) (response, error) {
-	unverified := s.newClient(&tls.Config{InsecureSkipVerify: true, ServerName: name}) //nolint:gosec // later steps check the bundle
+	unverified := s.httpClient(&tls.Config{InsecureSkipVerify: true, ServerName: name}) //nolint:gosec // later steps check the bundle
 	return s.cacerts(ctx, unverified)
 }
 
@@ -215,6 +111,24 @@ func (s *Session) hash(context.Context) (err error) {
 	return nil
 }
 
+// compare decides whether to trust the server by its CA hash.
+func (s *Session) compare(ctx context.Context) error {
+	if s.token.CAHash == s.caHash {
+		return nil
+	}
+	trusted, _ := token.CAHash(s.opts.ContextCA(ctx), time.Now()) // "" if it is not known
+	switch {
+	case s.token.CAHash != "":
+		return errMismatch(s.token.CAHash, s.caHash, trusted)
+	case s.caHash == trusted:
+		s.token.CAHash = trusted
+		return nil
+	case s.opts.TrustUnknownServer:
+		return errSkipped
+	}
+	return errUnverified
+}
+
 // validate fetches the CA bundle again, from a server that must have a
 // certificate of a trusted CA. K3s writes the name of the distribution into
 // the certificate's organization (pkg/cluster/https.go).
@@ -223,8 +137,8 @@ func (s *Session) validate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.client = s.newClient(&tls.Config{RootCAs: roots, ServerName: s.serverName()})
-	r, err := s.cacerts(ctx, s.client)
+	s.verified = s.httpClient(&tls.Config{RootCAs: roots, ServerName: s.serverName()})
+	r, err := s.cacerts(ctx, s.verified)
 	switch {
 	case err != nil:
 		return err
@@ -238,19 +152,83 @@ func (s *Session) validate(ctx context.Context) error {
 	return nil
 }
 
-// path returns the path of a resource of the supervisor, such as readyz.
-func (s *Session) path(resource string) string {
-	return "/v1-" + string(s.report.Distribution) + "/" + resource
+// trustedCAs returns the CAs that may have signed the server's certificate. K3s trusts
+// the whole bundle. But the hash of several certificates does not vouch for all, and an
+// attacker can append a CA. So the bundle must be that of the context's cluster, byte
+// for byte.
+func (s *Session) trustedCAs(ctx context.Context) (*x509.CertPool, error) {
+	all, vouched := newPool(s.cas...), vouchedCAs(s.cas, s.caHash)
+	switch {
+	case s.isSignedBy(vouched) || !s.isSignedBy(all):
+		return vouched, nil
+	case s.token.CAHash == "" || bytes.Equal(s.opts.ContextCA(ctx), s.bundle):
+		return all, nil
+	}
+	return nil, errNotVouched
+}
+
+func newPool(certs ...*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, cert := range certs {
+		pool.AddCert(cert)
+	}
+	return pool
+}
+
+// vouchedCAs returns the CAs of a bundle that its CA hash vouches for. The hash of several
+// certificates is that of the root of the first, so these are the ones whose chain leads
+// to this root. Otherwise the hash is that of the literal bytes.
+func vouchedCAs(cas []*x509.Certificate, hash string) *x509.CertPool {
+	all, vouched := newPool(cas...), newPool()
+	root := slices.IndexFunc(cas, func(cert *x509.Certificate) bool {
+		return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) == hash
+	})
+	if root < 0 {
+		return all
+	}
+	opts := x509.VerifyOptions{Roots: newPool(cas[root]), Intermediates: all, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, cert := range cas {
+		if _, err := cert.Verify(opts); err == nil {
+			vouched.AddCert(cert)
+		}
+	}
+	return vouched
+}
+
+// isSignedBy reports whether the server's certificate is valid and signed by one of the CAs,
+// or of this machine's if cas is nil.
+func (s *Session) isSignedBy(cas *x509.CertPool) bool {
+	opts := x509.VerifyOptions{Roots: cas, DNSName: s.serverName(), Intermediates: newPool(s.certificates[1:]...)}
+	_, err := s.certificates[0].Verify(opts)
+	return err == nil
 }
 
 // identify checks that a supervisor answers to readyz. Without credentials it
 // answers "forbidden" (doAuth in K3s's pkg/server/auth). A Kubernetes API uses
 // other words, and so does a supervisor that is starting.
 func (s *Session) identify(ctx context.Context) error {
-	r, err := s.get(ctx, s.client, s.path("readyz"), "")
+	r, err := s.get(ctx, s.verified, s.path("readyz"), "")
 	if err == nil && (r.status != http.StatusForbidden || r.message() != "forbidden") {
 		text := fmt.Sprintf("not a running K3s supervisor: readyz answers with status %d", r.status)
 		err = hint.New(text, "wait if it is starting; otherwise "+noProxy)
 	}
 	return err
+}
+
+// path returns the path of a resource of the supervisor, such as readyz.
+func (s *Session) path(resource string) string {
+	return "/v1-" + string(s.report.Distribution) + "/" + resource
+}
+
+// authorization returns the header for the token in a role. A node sends the user
+// name of its role whatever the token says, and none with a bootstrap token.
+func (s *Session) authorization(role Role) string {
+	if s.token.ID != "" {
+		return "Bearer " + s.token.WithCAHash("").Reveal()
+	}
+	user := token.UserNode
+	if role == Server {
+		user = token.UserServer
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+s.token.Secret.Reveal()))
 }

@@ -229,30 +229,25 @@ func parseURL(t *testing.T, s string) supervisor.URL {
 	return u
 }
 
-func parse(t *testing.T, s string) token.Token {
+// parse returns the token with a CA hash.
+func parse(t *testing.T, hash, credentials string) token.Token {
 	t.Helper()
-	parsed, err := token.Parse(s)
+	parsed, err := token.Parse(credentials)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsed
+	return parsed.WithCAHash(hash)
 }
 
 // quick are options that do not wait between attempts.
-func quick(hash string) supervisor.Options {
-	return supervisor.Options{CAHash: hash, Timeout: 20 * time.Second, Backoff: wait.Backoff{Steps: 4}}
+func quick() supervisor.Options {
+	return supervisor.Options{Timeout: 20 * time.Second, Backoff: wait.Backoff{Steps: 4}}
 }
 
-// verify has a node join in a role, with the CA hash of the options.
-func verify(t *testing.T, u supervisor.URL, credentials string, role supervisor.Role, opts supervisor.Options) supervisor.Report {
+// connect connects with the server token.
+func (k *k3s) connect(t *testing.T, opts supervisor.Options) *supervisor.Session {
 	t.Helper()
-	opts.Role = role
-	return supervisor.Verify(t.Context(), u, parse(t, credentials).WithCAHash(opts.CAHash), opts)
-}
-
-func connect(t *testing.T, u supervisor.URL, opts supervisor.Options) *supervisor.Session {
-	t.Helper()
-	s, err := supervisor.Connect(t.Context(), u, opts)
+	s, err := supervisor.Connect(t.Context(), k.url, parse(t, k.hash, serverPassword), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

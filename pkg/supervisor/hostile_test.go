@@ -94,7 +94,7 @@ func TestHostileServersNeverSeeCredentials(t *testing.T) {
 			for credentials, role := range joining {
 				k := &k3s{bundles: [][]byte{shown}, certs: []tls.Certificate{good}}
 				test.change(k)
-				report := verify(t, k.start(t).url, credentials, role, quick(genuine.hash))
+				report := supervisor.Verify(t.Context(), k.start(t).url, parse(t, genuine.hash, credentials), role, quick())
 				if len(report.Steps) != test.step || report.Steps[test.step-1].Status != supervisor.Failed {
 					t.Fatalf("got %+v, want an error of step %d", report, test.step)
 				}
@@ -116,14 +116,15 @@ func TestSilentServersAreBoundedByTheTimeoutAndTheContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	silent, opts := parseURL(t, "https://"+listener.Addr().String()), quick(otherHash)
+	silent, opts := parseURL(t, "https://"+listener.Addr().String()), quick()
+	someToken := parse(t, otherHash, serverPassword)
 	opts.Timeout = 150 * time.Millisecond
-	_, err = supervisor.Connect(t.Context(), silent, opts)
+	_, err = supervisor.Connect(t.Context(), silent, someToken, opts)
 	checkError(t, err, "did not answer in time")
 	ctx, cancel := context.WithCancel(t.Context())
 	opts.Timeout = time.Minute
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err := supervisor.Connect(ctx, silent, opts); !errors.Is(err, context.Canceled) {
+	if _, err := supervisor.Connect(ctx, silent, someToken, opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want a cancellation", err)
 	}
 }
@@ -147,12 +148,12 @@ func TestEchoedCredentialsDoNotGetIntoErrors(t *testing.T) {
 			return header != ""
 		}}).start(t)
 		for credentials, role := range joining {
-			report := verify(t, k.url, credentials, role, quick(k.hash))
+			report := supervisor.Verify(t.Context(), k.url, parse(t, k.hash, credentials), role, quick())
 			if checkError(t, report.Err, ""); holdsSecret(fmt.Sprintf("%+v", report)) {
 				t.Errorf("%s: the report holds a secret", name)
 			}
 		}
-		_, err := connect(t, k.url, quick(k.hash)).Rotate(t.Context(), parse(t, serverPassword), newPassword)
+		_, err := k.connect(t, quick()).Rotate(t.Context(), newPassword)
 		checkError(t, err, "")
 	}
 }

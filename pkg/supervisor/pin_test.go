@@ -25,7 +25,7 @@ func TestAllConnectionsGoToTheAddressOfTheFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		if got := conn.RemoteAddr().String(); got != addresses[0] || d.pinned.Load() != addresses[0] {
+		if got := conn.RemoteAddr().String(); got != addresses[0] || d.pinned.Load().String() != addresses[0] {
 			t.Errorf("dialled %s, want %s", got, addresses[0])
 		}
 	}

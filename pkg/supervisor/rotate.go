@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptrace"
 	"regexp"
-	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -27,7 +25,7 @@ const (
 
 // Rotate replaces the server token: PUT token on the session's server
 // (tokenRequestHandler in K3s's pkg/server/token.go). The caller ensures that
-// current is the server's token (Session.Accepts), that K3s can start with
+// the session's token is the server's (Session.Accepts), that K3s can start with
 // next, and that no earlier rotation is unfinished. The error is why the token
 // was not rotated, or why that is unknown.
 //
@@ -35,11 +33,14 @@ const (
 // safe: the server accepts the old one until it is restarted. A failure within
 // the server (status 500) is not, since the change may be half written. If ctx
 // ends after a request may have left, the outcome is Unknown.
-func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Secret) (Outcome, error) {
+func (s *Session) Rotate(ctx context.Context, next token.Secret) (Outcome, error) {
+	body, _ := json.Marshal(map[string]string{"newToken": next.Reveal()}) // which cannot fail for strings
+	patient := *s.verified
+	patient.Timeout *= 3
 	outcome, reason := NotRotated, context.Cause(ctx)
 	_ = wait.ExponentialBackoffWithContext(ctx, s.opts.Backoff, func(ctx context.Context) (bool, error) {
-		resp, sent, err := s.put(ctx, current, next)
-		latest, repeat, err := judge(resp, sent, err)
+		resp, err := s.do(ctx, &patient, http.MethodPut, s.path("token"), s.authorization(Server), body)
+		latest, repeat, err := judge(resp, err)
 		if outcome != Unknown || latest != NotRotated { // otherwise an earlier request stays in doubt
 			outcome, reason = latest, err
 		}
@@ -48,32 +49,18 @@ func (s *Session) Rotate(ctx context.Context, current token.Token, next token.Se
 	return outcome, reason
 }
 
-// put sends the request once, and reports whether it can have left.
-func (s *Session) put(ctx context.Context, current token.Token, next token.Secret) (response, bool, error) {
-	body, _ := json.Marshal(map[string]string{"newToken": next.Reveal()}) // which cannot fail for strings
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
-	})
-	c := *s.client
-	c.Timeout *= 3
-	resp, err := s.do(ctx, &c, http.MethodPut, s.path("token"), authorization(Server, current), body)
-	return resp, sent.Load(), err
-}
-
 // judge returns the outcome of a request, and whether to repeat it.
-func judge(resp response, sent bool, err error) (outcome Outcome, repeat bool, reason error) {
+func judge(resp response, err error) (outcome Outcome, repeat bool, reason error) {
 	status := fmt.Sprintf(" (status %d)", resp.status)
 	switch code := resp.status; {
-	case code == 0 && sent:
+	case code == 0 && resp.sent:
 		return Unknown, true, err
 	case code == 0:
 		return NotRotated, true, err
 	case code == http.StatusOK:
 		return Rotated, false, nil
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return NotRotated, false, hint.New("the server refuses the current token"+status,
-			"use the server token with which the server was last started")
+		return NotRotated, false, hint.New("the server refuses the current token"+status, lastToken)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && resp.message() != "": // of K3s itself
 		return NotRotated, true, hint.New("the server is busy or still starting"+status, tryAgain)
 	case code >= 300 && code <= 499:

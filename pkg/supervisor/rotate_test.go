@@ -75,7 +75,7 @@ func TestRotateReportsWhatIsKnown(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			k, tries := scripted(t, func(*http.Request) {}, test.puts...)
-			outcome, err := connect(t, k.url, quick(k.hash)).Rotate(t.Context(), parse(t, serverPassword), newPassword)
+			outcome, err := k.connect(t, quick()).Rotate(t.Context(), newPassword)
 			if outcome != test.outcome || int(tries.Load()) != test.tries {
 				t.Errorf("got %s, %v after %d tries, want %s after %d", outcome, err, tries.Load(), test.outcome, test.tries)
 			}
@@ -120,13 +120,13 @@ func TestRotateStopsWithTheContext(t *testing.T) {
 					<-r.Context().Done()
 				}
 			}, test.put)
-			opts := quick(k.hash)
+			opts := quick()
 			opts.Backoff.Duration = time.Hour
-			s := connect(t, k.url, opts)
+			s := k.connect(t, opts)
 			if test.before {
 				cancel()
 			}
-			outcome, err := s.Rotate(ctx, parse(t, serverPassword), newPassword)
+			outcome, err := s.Rotate(ctx, newPassword)
 			if outcome != test.outcome || err == nil || tries.Load() > 1 || test.before && tries.Load() != 0 {
 				t.Errorf("got %s, %v after %d tries", outcome, err, tries.Load())
 			}
@@ -139,8 +139,7 @@ func TestRotateSendsNothingToAnImpostorThatComesLater(t *testing.T) {
 	ours, evil := newCA(t, nil), newCA(t, nil)
 	good, bad := issue(t, ours), issue(t, evil)
 	k := (&k3s{bundles: [][]byte{bundle(ours)}, certs: []tls.Certificate{good, good, good, bad}}).start(t)
-	s := connect(t, k.url, quick(k.hash))
-	outcome, err := s.Rotate(t.Context(), parse(t, serverPassword), newPassword)
+	outcome, err := k.connect(t, quick()).Rotate(t.Context(), newPassword)
 	if outcome != supervisor.NotRotated || !strings.Contains(err.Error(), "not signed by the trusted CA") {
 		t.Errorf("got %s, %v", outcome, err)
 	}

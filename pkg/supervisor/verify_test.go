@@ -32,9 +32,9 @@ func TestACAHashDecidesWhomToTrust(t *testing.T) {
 		{"none, but the context's", "", k.bundles[0], false, supervisor.Passed, ""},
 		{"none, and anybody is trusted", "", nil, true, supervisor.Skipped, ""},
 	} {
-		opts := quick(test.hash)
+		opts := quick()
 		opts.ContextCA, opts.TrustUnknownServer = func(context.Context) []byte { return test.context }, test.trustUnknown
-		report := verify(t, k.url, bootstrapToken, supervisor.Agent, opts)
+		report := supervisor.Verify(t.Context(), k.url, parse(t, test.hash, bootstrapToken), supervisor.Agent, opts)
 		if report.Steps[stepCompare-1].Status != test.compared || (report.Err == nil) != (test.says == "") {
 			t.Errorf("%s: got %+v", test.name, report)
 		}
@@ -58,12 +58,13 @@ func TestAConnectionThatFailsIsExplained(t *testing.T) {
 		"cannot reach the proxy for 127.0.0.1:":     http.ProxyURL(down),
 		"the proxy setting is malformed":            func(*http.Request) (*url.URL, error) { return nil, errors.New(serverPassword) },
 	} {
-		opts := quick(otherHash)
+		opts := quick()
 		opts.Proxy, opts.ProxyHint = proxy, "check proxy-url"
-		_, err := supervisor.Connect(t.Context(), parseURL(t, nobody), opts)
+		_, err := supervisor.Connect(t.Context(), parseURL(t, nobody), parse(t, otherHash, serverPassword), opts)
 		checkError(t, err, says)
 	}
-	_, err := supervisor.Connect(t.Context(), parseURL(t, strings.Replace(proxy.URL, "http:", "https:", 1)), quick(otherHash))
+	plain := parseURL(t, strings.Replace(proxy.URL, "http:", "https:", 1))
+	_, err := supervisor.Connect(t.Context(), plain, parse(t, otherHash, serverPassword), quick())
 	checkError(t, err, "does not speak TLS")
 }
 
@@ -94,7 +95,7 @@ func TestTheStatusIsTheVerdict(t *testing.T) {
 			w.WriteHeader(test.status)
 			return true
 		}}).start(t)
-		report := verify(t, k.url, serverPassword, test.role, quick(k.hash))
+		report := supervisor.Verify(t.Context(), k.url, parse(t, k.hash, serverPassword), test.role, quick())
 		if report.Verdict != test.want || len(report.Steps) != stepCredentials || len(k.rotated) > 0 {
 			t.Errorf("%d times %d: got %+v, want %s", test.times, test.status, report, test.want)
 		}
@@ -113,9 +114,9 @@ func TestACAThatTheHashDoesNotVouchForIsNotTrusted(t *testing.T) {
 	shown, appended := bundle(intermediate, ours), bundle(intermediate, ours, evil)
 	for _, trusted := range [][]byte{nil, shown, appended} {
 		k := (&k3s{certs: []tls.Certificate{issue(t, evil)}, bundles: [][]byte{appended}}).start(t)
-		opts := quick(k.hash)
+		opts := quick()
 		opts.ContextCA = func(context.Context) []byte { return trusted }
-		report := verify(t, k.url, serverPassword, supervisor.Agent, opts)
+		report := supervisor.Verify(t.Context(), k.url, parse(t, k.hash, serverPassword), supervisor.Agent, opts)
 		if bytes.Equal(trusted, appended) {
 			if report.Verdict != supervisor.Accepted {
 				t.Errorf("got %+v", report)

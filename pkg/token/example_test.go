@@ -38,11 +38,11 @@ func ExampleParse() {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(t.Type(), "token in", t.Format(), "format")
+		fmt.Println(t.Type(), "token", t)
 	}
 	// Output:
-	// server token in secure format
-	// bootstrap token in short format
+	// server token K10d2ec0c9a903722dc12c1dc90129d792f8094e6f5a2a7e2ea0902fbee68442260::server:******
+	// bootstrap token abcdef.******
 	// invalid CA hash: must be 64 characters, got 8
 }
 

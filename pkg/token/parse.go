@@ -103,14 +103,14 @@ func check(part, s string, length int, class string) error {
 // in each part, or an id alone, which lists of tokens show.
 var almostBootstrap = regexp.MustCompile(`(?s)^([^.]{4,8}\..{14,18}|[a-z0-9]{6})$`)
 
-// LooksLikeBootstrap reports whether a password was probably meant to be a
-// bootstrap token, and why it is not one. K3s takes such a password as it is,
-// and the node fails to join later without naming the cause.
-func LooksLikeBootstrap(t Token) (reason string, ok bool) {
-	s := t.Secret.Reveal()
-	_, err := ParseBootstrap(s)
-	if err == nil || t.Type() != Password || !almostBootstrap.MatchString(s) {
-		return "", false
+// Mistyped returns why a password is no bootstrap token, if it was probably meant to be
+// one, or nil. K3s takes such a password as it is, and the node fails to join later
+// without naming the cause. The error is a *ParseError.
+func (t Token) Mistyped() error {
+	password := t.Secret.Reveal()
+	if t.Type() != Password || !almostBootstrap.MatchString(password) {
+		return nil
 	}
-	return err.Error(), true
+	_, err := ParseBootstrap(password)
+	return err
 }

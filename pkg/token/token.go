@@ -41,15 +41,6 @@ const (
 	Password  Type = "password"  // of an unknown user: mostly a server or agent token in short format
 )
 
-// Format is the way in which a token is written.
-type Format string
-
-// The formats of tokens.
-const (
-	SecureFormat Format = "secure" // with the CA hash
-	ShortFormat  Format = "short"  // the credentials alone
-)
-
 // Secret is the confidential part of a token. It prints as asterisks with every
 // verb of fmt and in JSON, so that a log line cannot leak it.
 type Secret string
@@ -95,14 +86,6 @@ func (t Token) Type() Type {
 		return Agent
 	}
 	return Password
-}
-
-// Format returns the format in which Reveal writes the token.
-func (t Token) Format() Format {
-	if t.CAHash != "" {
-		return SecureFormat
-	}
-	return ShortFormat
 }
 
 // WithCAHash returns the token with that CA hash, or in short format if the hash

@@ -36,8 +36,8 @@ func TestParse(t *testing.T) {
 	} {
 		got, err := token.Parse(in)
 		secure := strings.HasPrefix(in, "K10"+hash)
-		if err != nil || got != test.want || got.Type() != test.kind || secure != (got.Format() == token.SecureFormat) {
-			t.Errorf("got the %s token %v in %s format, %v; want %v", got.Type(), got, got.Format(), err, test.want)
+		if err != nil || got != test.want || got.Type() != test.kind || secure != (got.CAHash != "") {
+			t.Errorf("got the %s token %v, %v; want %v", got.Type(), got, err, test.want)
 		}
 		if complete := secure || !strings.HasPrefix(in, "K10"); complete && got.Reveal() != in {
 			t.Errorf("%v is not revealed as it was read", got)
@@ -85,20 +85,19 @@ func wantParseError(t *testing.T, err error, start string) string {
 	return parse.Hint()
 }
 
-func TestLooksLikeBootstrap(t *testing.T) {
-	for in, want := range map[string]string{ // empty if it does not look like one
+func TestMistyped(t *testing.T) {
+	for in, want := range map[string]string{
 		"abcde." + secret:                          "invalid token id: must be 6 characters, got 5",
 		"abcdef." + secret[2:]:                     "invalid token secret: must be 16 characters, got 14",
 		"ABCDEF." + secret:                         "invalid token id: character 1 is not one of a-z0-9",
 		"abcdef":                                   "invalid token: must be <id>.<secret>",
-		"K10" + hash + "::server:abcdef":           "", // a short password
-		"abcdef." + secret:                         "",
-		"K10" + hash + "::server:abcdef." + secret: "",
+		"K10" + hash + "::server:abcdef":           "<nil>", // a short password
+		"abcdef." + secret:                         "<nil>",
+		"K10" + hash + "::server:abcdef." + secret: "<nil>",
 	} {
 		parsed, err := token.Parse(in)
-		reason, ok := token.LooksLikeBootstrap(parsed)
-		if err != nil || ok != (want != "") || reason != want {
-			t.Errorf("%d bytes: reason %q, %v; want %q", len(in), reason, ok, want)
+		if got := fmt.Sprint(parsed.Mistyped()); err != nil || got != want {
+			t.Errorf("%d bytes: got %q, want %q", len(in), got, want)
 		}
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
-// NewBootstrapToken returns the printed form of a token, without its secret.
+// NewBootstrapToken returns the printed form of a token, without its secret. Of its
+// texts, the description alone may hold control characters.
 func NewBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
 	status, problem := t.Status(now)
-	return BootstrapToken{
+	printed := BootstrapToken{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:              t.SecretName,
 			Namespace:         bootstrap.Namespace,
@@ -23,13 +24,16 @@ func NewBootstrapToken(t *bootstrap.Token, now time.Time) BootstrapToken {
 			CreationTimestamp: metav1.NewTime(t.Created),
 		},
 		ID:          cmp.Or(t.ID, bootstrap.Ref{SecretName: t.SecretName}.String()),
-		Expires:     optionalTime(t.Expires),
-		Groups:      printableAll(t.Groups),
-		Usages:      t.Usages, // keys of the Secret, which are printable
+		Groups:      t.Groups,
+		Usages:      t.Usages,
 		Description: printable(t.Description),
 		Status:      string(status),
 		Problem:     problem,
 	}
+	if !t.Expires.IsZero() {
+		printed.Expires = new(metav1.NewTime(t.Expires.UTC()))
+	}
+	return printed
 }
 
 // NewBootstrapTokenList returns the printed form of tokens.
@@ -45,23 +49,18 @@ func NewBootstrapTokenList(tokens []*bootstrap.Token, now time.Time) *BootstrapT
 func NewTokenInfo(t token.Token) *TokenInfo {
 	info := &TokenInfo{
 		WellFormed: true,
-		Format:     string(t.Format()),
+		Format:     "secure",
 		Type:       string(t.Type()),
 		ID:         t.ID,
 		CAHash:     t.CAHash,
 	}
-	if reason, ok := token.LooksLikeBootstrap(t); ok {
-		info.Hint = "taken as a password, since as a bootstrap token it is malformed: " + reason
+	if t.CAHash == "" {
+		info.Format = "short"
+	}
+	if err := t.Mistyped(); err != nil {
+		info.Hint = "taken as a password, since as a bootstrap token it is malformed: " + err.Error()
 	}
 	return info
-}
-
-func optionalTime(t time.Time) *metav1.Time {
-	if t.IsZero() {
-		return nil
-	}
-	utc := metav1.NewTime(t.UTC())
-	return &utc
 }
 
 // printable replaces characters in text of others that would steer a terminal.
@@ -72,12 +71,4 @@ func printable(text string) string {
 		}
 		return unicode.ReplacementChar
 	}, text)
-}
-
-func printableAll(texts []string) []string {
-	all := make([]string, len(texts))
-	for i, text := range texts {
-		all[i] = printable(text)
-	}
-	return all
 }

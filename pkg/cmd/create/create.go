@@ -50,7 +50,7 @@ type Options struct {
 	Wait   Wait
 
 	Token      bootstrap.Token // the model of all: its id and secret are the given ones, or empty
-	Format     token.Format
+	Format     string          // "secure" or "short"
 	OutputFile string
 	Join       join.Format
 	Count      int
@@ -58,8 +58,8 @@ type Options struct {
 
 // NewCommand returns the verb create.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
-	o := &Options{Streams: streams, Format: token.SecureFormat}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
+	o := &Options{Streams: streams, Format: "secure"}
+	o.Print = cmdutil.NewPrintFlags(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:   "create [TOKEN|-]",
 		Short: "Create a bootstrap token and print it",
@@ -116,8 +116,7 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 	flags.StringSliceVar(&o.Token.Groups, "groups", nil, "Extra groups that the token authenticates as. (default "+bootstrap.GroupK3s+", or that of RKE2)")
 	flags.StringSliceVar(&o.Token.Usages, "usages", bootstrapapi.KnownTokenUsages, "Usages of the token: authentication, which joining needs, and signing.")
 	flags.StringToStringVar(&o.Token.Labels, "labels", nil, "Labels of the token's Secret, such as rack=7,team=edge.")
-	cmdutil.AddChoice(cmd, &o.Format, "token-format", "Format of the token: secure, or short, which has no CA hash.",
-		string(token.SecureFormat), string(token.ShortFormat))
+	cmdutil.AddChoice(cmd, &o.Format, "token-format", "Format of the token: secure, or short, which has no CA hash.", "secure", "short")
 	flags.Var(cmdutil.NonEmpty(&o.OutputFile), "output-file", "Write to this new file instead of standard output. Only its owner can read it.")
 	cmdutil.AddChoice(cmd, &o.Join, "print-join-command",
 		"Print what to paste on the new machine instead of the token: "+strings.Join(join.Formats(), ", ")+". Write the format with an equals sign.", join.Formats()...)
@@ -148,18 +147,20 @@ func (o *Options) Validate(cmd *cobra.Command, args []string) error {
 	case o.Wait.Timeout <= 0:
 		return errors.New("--wait-timeout must be longer than zero")
 	}
-	if err := cmdutil.RefuseWithout(cmd, "wait", "wait-timeout", "delete-after-join", "delete-on-interrupt"); err != nil {
-		return err
+	if !o.Wait.On {
+		if err := cmdutil.RefuseWithout(cmd, "wait", "wait-timeout", "delete-after-join", "delete-on-interrupt"); err != nil {
+			return err
+		}
 	}
-	if o.Join != "" {
-		return o.Params.Validate(o.Join)
+	if o.Join == "" {
+		return cmdutil.RefuseWithout(cmd, "print-join-command", "node-name", "node-label", "node-taint", "install-url", "install-mirror")
 	}
-	return cmdutil.RefuseWithout(cmd, "print-join-command", "node-name", "node-label", "node-taint", "install-url", "install-mirror")
+	return o.Params.Validate(o.Join)
 }
 
 // Complete reads the address that nodes dial and the user's own token, as far as they
 // are given.
-func (o *Options) Complete(ctx context.Context, args []string) error {
+func (o *Options) Complete(ctx context.Context, args []string) (err error) {
 	if err := o.Flags.Complete(); err != nil {
 		return err
 	}
@@ -167,7 +168,6 @@ func (o *Options) Complete(ctx context.Context, args []string) error {
 		return hint.New("--labels: malformed label", "write KEY=VALUE, several separated by commas")
 	}
 	if len(args) > 0 {
-		var err error
 		if o.Token.Token, err = o.readToken(ctx, args[0]); err != nil {
 			return err
 		}
@@ -182,13 +182,14 @@ func (o *Options) readToken(ctx context.Context, arg string) (token.Token, error
 		return token.Token{}, err
 	}
 	given, err := token.ParseBootstrap(text)
+	if err != nil {
+		err = fmt.Errorf("malformed TOKEN: %w", err)
+	}
 	switch {
 	case strings.HasPrefix(text, "K10"):
 		err = hint.New("malformed TOKEN: it is in secure format", "give ID.SECRET alone; the CA hash is computed")
 	case err != nil && (o.Join != "" || o.Wait.On):
-		err = hint.Wrap(fmt.Errorf("malformed TOKEN: %w", err), "write --print-join-command=FORMAT and --wait=NODE with an equals sign")
-	case err != nil:
-		err = fmt.Errorf("malformed TOKEN: %w", err)
+		err = hint.Wrap(err, "write --print-join-command=FORMAT and --wait=NODE with an equals sign")
 	}
 	return given, err
 }
@@ -208,15 +209,13 @@ func (o *Options) Run(ctx context.Context, c *cluster.Cluster, store Store, prin
 			return err
 		}
 	}
-	if o.OutputFile != "" {
+	if o.OutputFile != "" && o.DryRun == cmdutil.DryRunNone {
 		file, err := cmdutil.CreateOutputFile("output-file", o.OutputFile)
 		if err != nil {
 			return err
 		}
 		defer file.Discard()
-		if o.DryRun == cmdutil.DryRunNone {
-			o.Out = file
-		}
+		o.Out = file
 	}
 	if status, reason := o.Token.Status(time.Now()); status == bootstrap.Unusable {
 		o.Warnf("no node can join with the token: %s", reason)
@@ -235,7 +234,7 @@ func (o *Options) Run(ctx context.Context, c *cluster.Cluster, store Store, prin
 // the token.
 func (o *Options) gather(ctx context.Context, c *cluster.Cluster) error {
 	err := o.Gather(ctx, c, o.Streams, machine.Need{
-		CA:  o.Format == token.SecureFormat || !o.Print.IsText(),
+		CA:  o.Format == "secure" || !o.Print.IsText(),
 		URL: o.Join != "" || o.URL != "", // an object can do without
 	})
 	switch {
@@ -252,25 +251,26 @@ func (o *Options) gather(ctx context.Context, c *cluster.Cluster) error {
 // that may exist since the answer was lost.
 func (o *Options) create(ctx context.Context, store Store) (made []*bootstrap.Token, _ error) {
 	tokens := make([]bootstrap.Token, o.Count)
-	results := cmdutil.ForEach(ctx, o.Count, func(i int) (err error) {
+	results := cmdutil.ForEach(ctx, o.Count, func(i int) error {
 		tokens[i] = o.Token
 		if o.DryRun != cmdutil.DryRunClient {
 			return store.Create(ctx, &tokens[i])
 		}
 		if o.Token.ID == "" {
-			tokens[i].Token, err = bootstrap.Generate()
+			tokens[i].Token = bootstrap.Generate()
 		}
-		return err
+		tokens[i] = *bootstrap.FromSecret(bootstrap.EncodeSecret(&tokens[i]))
+		return nil
 	})
 	var errs []error
 	var lost []*bootstrap.Token
 	for i, err := range results {
-		var uncertain *bootstrap.UncertainError
+		_, uncertain := errors.AsType[*bootstrap.UncertainError](err)
 		switch {
 		case err == nil:
 			made = append(made, &tokens[i])
 			continue
-		case errors.As(err, &uncertain):
+		case uncertain:
 			lost = append(lost, &tokens[i])
 		case apierrors.IsAlreadyExists(err):
 			err = hint.Wrap(fmt.Errorf("token %q already exists", o.Token.ID), "choose another id, or leave TOKEN out to have one generated")
@@ -364,7 +364,7 @@ func (o *Options) object(tokens []*bootstrap.Token) runtime.Object {
 	list := v1alpha1.NewBootstrapTokenList(tokens, time.Now())
 	for i, t := range tokens {
 		full := t.Token
-		if o.Format == token.SecureFormat {
+		if o.Format == "secure" {
 			full = full.WithCAHash(o.CA.Hash)
 		}
 		item := &list.Items[i]

@@ -40,7 +40,7 @@ type Options struct {
 // NewCommand returns the verb delete.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
+	o.Print = cmdutil.NewPrintFlags(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:     "delete (TOKEN... | - | -l SELECTOR | --expired | --all)",
 		Aliases: []string{"revoke", "rm"},
@@ -77,7 +77,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		ValidArgsFunction: cmdutil.CompleteTokens(clients),
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&o.Selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', '!=', 'in', 'notin'.")
+	cmdutil.AddSelector(cmd, &o.Selector)
 	flags.BoolVar(&o.Expired, "expired", false, "Delete the tokens that have expired.")
 	flags.BoolVar(&o.All, "all", false, "Delete all bootstrap tokens.")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "Do not ask before --all.")
@@ -113,11 +113,11 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 			return err
 		}
 	}
-	deleted := batch.Change(ctx, tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) {
+	deleted := batch.Change(ctx, tokens, func(t *bootstrap.Token) error {
 		if o.DryRun == cmdutil.DryRunClient {
-			return t, nil
+			return nil
 		}
-		return t, store.Delete(ctx, t)
+		return store.Delete(ctx, t)
 	})
 	return errors.Join(batch.Err(), o.Streams.Print(ctx, printer, v1alpha1.NewBootstrapTokenList(deleted, time.Now())))
 }

@@ -20,7 +20,7 @@ import (
 // Store has the methods of a bootstrap.Store that extend uses.
 type Store interface {
 	cmdutil.Finder
-	Extend(ctx context.Context, t *bootstrap.Token, expires time.Time) (*bootstrap.Token, error)
+	Extend(ctx context.Context, t *bootstrap.Token, expires time.Time) error
 }
 
 // Options are those of extend.
@@ -37,7 +37,7 @@ type Options struct {
 // NewCommand returns the verb extend.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(o.text))
+	o.Print = cmdutil.NewPrintFlags(cmdutil.Text(o.text))
 	cmd := &cobra.Command{
 		Use:     "extend (TOKEN... | - | -l SELECTOR) (--ttl DURATION | --expires-at TIME)",
 		Aliases: []string{"renew"},
@@ -64,7 +64,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		},
 		ValidArgsFunction: cmdutil.CompleteTokens(clients),
 	}
-	cmd.Flags().StringVarP(&o.Selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', '!=', 'in', 'notin'.")
+	cmdutil.AddSelector(cmd, &o.Selector)
 	cmdutil.AddExpiryFlags(cmd, &o.Expires, "")
 	o.DryRun.AddFlags(cmd)
 	o.Print.AddFlags(cmd)
@@ -82,10 +82,10 @@ func (o *Options) Run(ctx context.Context, store Store, printer printers.Resourc
 		o.Notef("No bootstrap tokens found.")
 		return nil
 	}
-	extended := batch.Change(ctx, tokens, func(t *bootstrap.Token) (*bootstrap.Token, error) {
+	extended := batch.Change(ctx, tokens, func(t *bootstrap.Token) error {
 		if o.DryRun == cmdutil.DryRunClient {
 			t.Expires, t.Updated = o.Expires, time.Time{}
-			return t, nil
+			return nil
 		}
 		return store.Extend(ctx, t, o.Expires)
 	})

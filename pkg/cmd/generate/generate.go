@@ -31,7 +31,7 @@ type Options struct {
 // NewCommand returns the verb generate.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Type: token.Bootstrap}
-	o.Print = cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))
+	o.Print = cmdutil.NewPrintFlags(cmdutil.Text(text))
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "Generate a token offline",
@@ -69,25 +69,21 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 
 // Run generates the tokens and prints them.
 func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) error {
-	var caHash string
+	var ca cluster.CA
 	if o.CAFile != "" {
-		ca, err := cluster.ReadCAFile(o.CAFile)
-		if err != nil {
-			return fmt.Errorf("--ca-file: %w", err)
+		var err error
+		if ca, err = cluster.ReadCAFile(o.CAFile); err != nil {
+			return err
 		}
-		caHash = ca.Hash
 	}
 	list := &v1alpha1.GeneratedTokenList{Items: make([]v1alpha1.GeneratedToken, o.Count)}
 	for i := range list.Items {
 		t := token.Token{User: token.UserServer, Secret: token.GeneratePassword()}
 		if o.Type == token.Bootstrap {
-			var err error
-			if t, err = bootstrap.Generate(); err != nil {
-				return err
-			}
+			t = bootstrap.Generate()
 		}
-		t = t.WithCAHash(caHash)
-		list.Items[i] = v1alpha1.GeneratedToken{Type: string(o.Type), ID: t.ID, Token: t.Reveal(), CAHash: caHash}
+		t = t.WithCAHash(ca.Hash)
+		list.Items[i] = v1alpha1.GeneratedToken{Type: string(o.Type), ID: t.ID, Token: t.Reveal(), CAHash: t.CAHash}
 	}
 	if o.Count == 1 {
 		return o.Streams.Print(ctx, printer, &list.Items[0])

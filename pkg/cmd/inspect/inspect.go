@@ -29,7 +29,7 @@ type Options struct {
 
 // NewCommand returns the verb inspect.
 func NewCommand(streams cmdutil.Streams) *cobra.Command {
-	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))}
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags(cmdutil.Text(text))}
 	cmd := &cobra.Command{
 		Use:   "inspect (TOKEN | - | --token-file FILE)",
 		Short: "Describe a token offline, without its secret",
@@ -63,9 +63,9 @@ func NewCommand(streams cmdutil.Streams) *cobra.Command {
 // printed too.
 func (o *Options) Run(ctx context.Context, t token.Token, problem error, printer printers.ResourcePrinter) error {
 	info := v1alpha1.NewTokenInfo(t)
-	var malformed *token.ParseError
+	malformed, ok := errors.AsType[*token.ParseError](problem)
 	switch {
-	case errors.As(problem, &malformed):
+	case ok:
 		info = &v1alpha1.TokenInfo{Problem: malformed.Error(), Hint: malformed.Hint()}
 	case problem != nil:
 		return problem
@@ -80,7 +80,7 @@ func compareCA(info *v1alpha1.TokenInfo, file string) error {
 	ca, err := cluster.ReadCAFile(file)
 	switch {
 	case err != nil:
-		return fmt.Errorf("--ca-file: %w", err)
+		return err
 	case info.CAHash == "":
 		return errors.New("the token has no CA hash to compare with --ca-file")
 	}

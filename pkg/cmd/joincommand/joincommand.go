@@ -4,6 +4,7 @@ package joincommand
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,9 +13,7 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cluster"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/machine"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/join"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 // Options are those of join-command.
@@ -75,8 +74,8 @@ func (o *Options) Complete(ctx context.Context, args []string) (err error) {
 	if o.Params.Token, err = o.ReadOneToken(ctx, args, "", o.TokenFile); err != nil {
 		return err
 	}
-	if reason, ok := token.LooksLikeBootstrap(o.Params.Token); ok {
-		return hint.New("malformed bootstrap token: "+reason, "check that the whole token was copied")
+	if err := o.Params.Token.Mistyped(); err != nil {
+		return fmt.Errorf("malformed bootstrap token: %w", err)
 	}
 	return o.Flags.Complete()
 }

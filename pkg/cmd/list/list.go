@@ -27,7 +27,7 @@ import (
 
 // Lister has the methods of a bootstrap.Store that list uses.
 type Lister interface {
-	List(ctx context.Context, selector string) (bootstrap.List, error)
+	List(ctx context.Context, selector string) (tokens []*bootstrap.Token, resourceVersion string, err error)
 	WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
 }
 
@@ -43,7 +43,7 @@ type Options struct {
 
 // NewCommand returns the verb list.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
-	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags()}
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags(nil)}
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
@@ -75,7 +75,7 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 	}
 	o.Print.AddFlags(cmd)
 	flags := cmd.Flags()
-	flags.StringVarP(&o.Selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', '!=', 'in', 'notin'.")
+	cmdutil.AddSelector(cmd, &o.Selector)
 	flags.BoolVar(&o.Expired, "expired", false, "List only tokens that have expired.")
 	flags.BoolVarP(&o.Watch, "watch", "w", false, "After listing the tokens, watch for changes.")
 	flags.BoolVar(&o.Print.Table.NoHeaders, "no-headers", false, "When using the default output format, don't print headers.")
@@ -85,11 +85,11 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 
 // Run lists the tokens of the store.
 func (o *Options) Run(ctx context.Context, store Lister, printer printers.ResourcePrinter) error {
-	list, err := store.List(ctx, o.Selector)
+	all, resourceVersion, err := store.List(ctx, o.Selector)
 	if err != nil {
 		return err
 	}
-	tokens := o.shown(list.Items, time.Now())
+	tokens := o.shown(all, time.Now())
 	if len(tokens.Items) == 0 && o.Print.IsText() {
 		o.Notef("No bootstrap tokens found.")
 	}
@@ -105,7 +105,7 @@ func (o *Options) Run(ctx context.Context, store Lister, printer printers.Resour
 	if err != nil {
 		return err
 	}
-	return o.watch(ctx, store, list.ResourceVersion, show)
+	return o.watch(ctx, store, resourceVersion, show)
 }
 
 // shown returns the tokens to print, in their order.

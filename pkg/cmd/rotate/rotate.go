@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/util/templates"
 
@@ -50,7 +48,7 @@ type Options struct {
 
 // NewOptions returns the options without any flags.
 func NewOptions(streams cmdutil.Streams) *Options {
-	return &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(printText)}
+	return &Options{Streams: streams, Print: cmdutil.NewPrintFlags(cmdutil.Text(text))}
 }
 
 // NewCommand returns the verb rotate.
@@ -119,11 +117,12 @@ func (o *Options) addFlags(cmd *cobra.Command) {
 }
 
 // Complete reads the two tokens. It asks for the current one on a terminal.
-func (o *Options) Complete(ctx context.Context) error {
-	current, err := o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
+func (o *Options) Complete(ctx context.Context) (err error) {
+	r := &o.Rotation
+	r.Current, err = o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
 	if errors.Is(err, cmdutil.ErrNoToken) && o.CanAsk() {
 		if o.Token, err = o.AskSecret(ctx, "Current server token: "); err == nil {
-			current, err = o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
+			r.Current, err = o.ReadOneToken(ctx, nil, o.Token, o.TokenFile)
 		}
 	}
 	if err != nil {
@@ -139,8 +138,7 @@ func (o *Options) Complete(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("new token: %w", err)
 	}
-	o.Rotation.Current = current
-	o.Rotation.New, err = rotation.NewToken(next, current, o.AllowUnsafe)
+	r.New, err = rotation.NewToken(next, r.Current, o.AllowUnsafe)
 	return err
 }
 
@@ -150,9 +148,9 @@ func (o *Options) Target(ctx context.Context, clients cmdutil.Clients) error {
 	if err != nil {
 		return err
 	}
-	o.Rotation.Cluster = servers.Cluster
+	o.Rotation.Cluster, o.Rotation.Warnf = servers.Cluster, o.Warnf
 	o.Rotation.Open = func(ctx context.Context, url supervisor.URL, t token.Token) (rotation.Session, error) {
-		return supervisor.Connect(ctx, url, servers.Options(url, t))
+		return supervisor.Connect(ctx, url, t, servers.Options(url))
 	}
 	o.Rotation.Servers, err = servers.URLs(ctx)
 	return err
@@ -170,9 +168,6 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 		return err
 	case o.printsOnlyCopy() && !shown:
 		return hint.New("the output leaves out the new token", "add .token to it, or add --new-token-output FILE")
-	}
-	for _, warning := range o.Rotation.Warnings {
-		o.Warnf("%s", warning)
 	}
 	o.Notef("server to tell: %s; servers checked: %d", o.Rotation.Server(), len(o.Rotation.Servers))
 	if o.DryRun == cmdutil.DryRunServer {
@@ -265,12 +260,10 @@ func (o *Options) result(outcome supervisor.Outcome, reason error) *v1alpha1.Tok
 	return result
 }
 
-// printText prints the new token alone.
-func printText(obj runtime.Object, w io.Writer) error {
-	t := obj.(*v1alpha1.TokenRotation).Token
-	if t == "" {
-		return nil
+// text is the new token alone. There is none if it is in a file.
+func text(r *v1alpha1.TokenRotation) (string, error) {
+	if r.Token == "" {
+		return "", nil
 	}
-	_, err := fmt.Fprintln(w, t)
-	return err
+	return r.Token + "\n", nil
 }

@@ -32,11 +32,11 @@ type session struct {
 
 func (s *session) CAHash() string { return hash }
 
-func (s *session) Accepts(context.Context, token.Token, supervisor.Role) (supervisor.Verdict, error) {
+func (s *session) Accepts(context.Context, supervisor.Role) (supervisor.Verdict, error) {
 	return supervisor.Accepted, nil
 }
 
-func (s *session) Rotate(context.Context, token.Token, token.Secret) (supervisor.Outcome, error) {
+func (s *session) Rotate(context.Context, token.Secret) (supervisor.Outcome, error) {
 	s.onRotate()
 	if s.outcome == supervisor.Rotated {
 		return s.outcome, nil
@@ -58,6 +58,7 @@ func run(t *testing.T, s *session, outputFile string) (stdout, stderr string) {
 		Servers: []supervisor.URL{url},
 		Current: token.Token{CAHash: hash, User: token.UserServer, Secret: current},
 		New:     token.Token{User: token.UserServer, Secret: next},
+		Warnf:   o.Warnf,
 		Open:    func(context.Context, supervisor.URL, token.Token) (rotation.Session, error) { return s, nil },
 	}
 	printer, err := o.Print.ToPrinter()

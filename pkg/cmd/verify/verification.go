@@ -3,12 +3,16 @@ package verify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 
@@ -16,7 +20,6 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -24,29 +27,26 @@ import (
 // verify tries the tokens on one server. It goes on for some seconds if the server refuses
 // a token that is valid in the cluster: a server learns of a new one with a delay.
 func (o *Options) verify(ctx context.Context, url supervisor.URL) (v v1alpha1.Verification) {
-	options := o.servers.Options(url, o.token)
 	backoff := wait.Backoff{Duration: time.Second, Steps: 5}
 	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (done bool, _ error) {
-		v = o.try(ctx, url, options)
+		v = o.try(ctx, url)
 		isValid := v.BootstrapToken != nil && v.BootstrapToken.Status == string(bootstrap.Active)
 		return v.Verdict != string(supervisor.Refused) || !isValid, nil
 	})
-	if o.oldToken != nil && v.CAHash != "" {
-		options.Role = supervisor.Server
-		v.OldToken = string(o.Try(ctx, url, *o.oldToken, options).Verdict)
+	if o.OldTokenFile != "" && v.CAHash != "" {
+		old := o.oldToken.WithCAHash(cmp.Or(o.oldToken.CAHash, v.CAHash)) // one cluster has one CA
+		v.OldToken = string(o.Try(ctx, url, old, supervisor.Server, o.servers.Options(url)).Verdict)
 	}
 	return v
 }
 
 // try tries the token once, in each role.
-func (o *Options) try(ctx context.Context, url supervisor.URL, options supervisor.Options) v1alpha1.Verification {
+func (o *Options) try(ctx context.Context, url supervisor.URL) v1alpha1.Verification {
 	v := v1alpha1.Verification{Server: url.String(), Token: v1alpha1.NewTokenInfo(o.token)}
 	roles := o.roles()
 	reports := make([]supervisor.Report, len(roles))
 	cmdutil.ForEach(ctx, len(roles), func(i int) error {
-		options := options
-		options.Role = roles[i]
-		reports[i] = o.Try(ctx, url, o.token, options)
+		reports[i] = o.Try(ctx, url, o.token, roles[i], o.servers.Options(url))
 		return nil
 	})
 	for i, report := range reports {
@@ -116,34 +116,92 @@ func explainRefusal(t *v1alpha1.BootstrapToken, err error) string {
 	return "the cluster has the token, and it is valid: try again in a moment"
 }
 
-// finishRotation removes the record of a rotation, if there is one, once every server
-// accepts the new token and refuses the old one.
-func (o *Options) finishRotation(ctx context.Context, items []v1alpha1.Verification) {
-	if t := o.token.Type(); t == token.Bootstrap || t == token.Agent {
-		return
+// printText prints the steps and the conclusions for one server, and a table for
+// several.
+func printText(obj runtime.Object, w io.Writer) error {
+	v, ok := obj.(*v1alpha1.Verification)
+	if !ok {
+		return cmdutil.PrintTable(obj, w)
 	}
-	record, err := rotation.FindRecord(ctx, o.servers.Cluster.Client.ConfigMaps(bootstrap.Namespace))
-	switch {
-	case err != nil || record == nil:
-	case o.oldToken == nil:
-		o.Warnf("%s is not known to be finished: add --old-token-file", record)
-	case slices.ContainsFunc(items, notRotated):
-		o.Warnf("%s is not finished: restart each server that does not accept the new token alone", record)
-	default:
-		if err = record.Remove(ctx); err == nil {
-			o.Notef("%s is finished; its record was removed (ConfigMap %s)", record, rotation.RecordName)
+	var out strings.Builder
+	fmt.Fprintf(&out, "Server:\t%s\nToken:\t%s\nCA hash:\t%s\n\n", v.Server, describe(v), cmp.Or(v.CAHash, "<unknown>"))
+	printSteps(&out, v.Roles)
+	if t := v.BootstrapToken; t != nil {
+		_, expires := cmdutil.Lifetime(t, time.Now())
+		groups, usages := strings.Join(t.Groups, ","), strings.Join(t.Usages, ",")
+		fmt.Fprintf(&out, "Description:\t%s\nExpires:\t%s\nGroups:\t%s\nUsages:\t%s\n\n",
+			cmp.Or(t.Description, "<none>"), expires, cmp.Or(groups, "<none>"), cmp.Or(usages, "<none>"))
+	}
+	printConclusions(&out, v)
+	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, err := io.WriteString(columns, out.String())
+	return errors.Join(err, columns.Flush())
+}
+
+func describe(v *v1alpha1.Verification) string {
+	described := cmdutil.TokenKind(token.Type(v.Token.Type))
+	if v.Token.ID != "" {
+		described += " " + v.Token.ID
+	}
+	if v.Token.CAHash == "" {
+		described += ", without a CA hash"
+	}
+	if t := v.BootstrapToken; t != nil && t.Status == string(bootstrap.Invalid) {
+		described += fmt.Sprintf("; secret/%s is malformed: %s", t.Name, t.Problem)
+	}
+	return described
+}
+
+// printSteps prints a line for each step, with a column for each role.
+func printSteps(out *strings.Builder, roles []v1alpha1.VerificationRole) {
+	longest := slices.MaxFunc(roles, func(a, b v1alpha1.VerificationRole) int { return len(a.Steps) - len(b.Steps) })
+	line := "STEP"
+	for _, role := range roles {
+		line += "\t" + strings.ToUpper(role.Role)
+	}
+	fmt.Fprintln(out, line)
+	for i, step := range longest.Steps {
+		line := fmt.Sprintf("%d  %s", i+1, step.Name)
+		for _, role := range roles {
+			line += "\t"
+			if i < len(role.Steps) {
+				line += strings.Replace(role.Steps[i].Status, supervisor.Passed, "ok", 1)
+			}
 		}
+		fmt.Fprintln(out, strings.TrimRight(line, "\t"))
 	}
-	if err != nil {
-		o.Warnf("the record of a rotation: %v", err)
+	fmt.Fprintln(out)
+}
+
+// printConclusions says for each role whether a node joins.
+func printConclusions(out *strings.Builder, v *v1alpha1.Verification) {
+	hostTrusts := false
+	for _, r := range v.Roles {
+		article := map[string]string{"agent": "an", "server": "a"}[r.Role]
+		fmt.Fprintf(out, "As %s %s:\t%s\n", article, r.Role, conclusion(r))
+		if r.Hint != "" {
+			fmt.Fprintf(out, "\thint: %s\n", r.Hint)
+		}
+		hostTrusts = hostTrusts || r.HostTrusts && r.Joins
+	}
+	if v.OldToken != "" {
+		fmt.Fprintf(out, "Old token:\t%s\n", v.OldToken)
+	}
+	if hostTrusts {
+		fmt.Fprintln(out, "This machine's trusted CAs vouch for the server: a node that has them ignores the CA hash.")
 	}
 }
 
-// notRotated reports whether a server does not accept the new server token, or may
-// accept the old one.
-func notRotated(v v1alpha1.Verification) bool {
-	accepts := slices.ContainsFunc(v.Roles, func(r v1alpha1.VerificationRole) bool {
-		return r.Role == string(supervisor.Server) && r.Verdict == string(supervisor.Accepted)
-	})
-	return !accepts || v.OldToken != string(supervisor.Refused)
+func conclusion(r v1alpha1.VerificationRole) string {
+	if r.Joins {
+		return "joins"
+	}
+	lead := "does not join"
+	switch supervisor.Verdict(r.Verdict) {
+	case supervisor.Unproved:
+		lead = "not sent, but a node sends it"
+	case supervisor.NoAnswer:
+		lead = "not known"
+	}
+	return lead + ": " + r.Reason
 }

@@ -14,9 +14,11 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/k3s-token/kubectl-k3s-token/pkg/api/v1alpha1"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/bootstrap"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
+	"github.com/k3s-token/kubectl-k3s-token/pkg/rotation"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
@@ -31,17 +33,17 @@ type Options struct {
 	OldTokenFile string
 
 	// Try is supervisor.Verify.
-	Try func(context.Context, supervisor.URL, token.Token, supervisor.Options) supervisor.Report
+	Try func(context.Context, supervisor.URL, token.Token, supervisor.Role, supervisor.Options) supervisor.Report
 
 	servers  *target.Servers
 	token    token.Token
-	oldToken *token.Token
+	oldToken token.Token
 }
 
 // NewCommand returns the verb verify.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command {
 	o := &Options{Streams: streams, Try: supervisor.Verify}
-	o.Print = cmdutil.NewPrintFlags().WithText(printText)
+	o.Print = cmdutil.NewPrintFlags(printText)
 	cmd := &cobra.Command{
 		Use:   "verify (TOKEN | - | --token-file FILE) [--server URL]...",
 		Short: "Check whether a node can join with a token",
@@ -94,26 +96,16 @@ func (o *Options) Complete(ctx context.Context, clients cmdutil.Clients, args []
 		return err
 	}
 	if o.OldTokenFile != "" {
-		if err := o.readOldToken(ctx); err != nil {
+		o.oldToken, err = o.ReadOneToken(ctx, nil, "", o.OldTokenFile)
+		if kind := o.oldToken.Type(); kind == token.Bootstrap || kind == token.Agent {
+			err = fmt.Errorf("the token is of type %s, but only the server token is rotated", kind)
+		}
+		if err != nil {
 			return fmt.Errorf("--old-token-file: %w", err)
 		}
 	}
 	o.servers, err = o.Servers(clients)
 	return err
-}
-
-func (o *Options) readOldToken(ctx context.Context) error {
-	old, err := o.ReadOneToken(ctx, nil, "", o.OldTokenFile)
-	switch {
-	case err != nil:
-		return err
-	case old.Type() == token.Bootstrap:
-		return errors.New("a bootstrap token, but only the server token is rotated")
-	case old.CAHash == "":
-		old.CAHash = o.token.CAHash // one cluster has one CA
-	}
-	o.oldToken = &old
-	return nil
 }
 
 // roles returns the roles in which the token is tried: those that it is for.
@@ -142,19 +134,20 @@ func (o *Options) Run(ctx context.Context, printer printers.ResourcePrinter) err
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	failure := o.failure(list.Items)
 	if len(urls) == 1 && !o.AllServers {
-		return errors.Join(o.Streams.Print(ctx, printer, &list.Items[0]), o.failure(list.Items))
+		return errors.Join(o.Streams.Print(ctx, printer, &list.Items[0]), failure)
 	}
 	err = o.Streams.Print(ctx, printer, list)
 	if o.AllServers {
-		o.finishRotation(ctx, list.Items)
+		o.finishRotation(ctx, failure == nil)
 	}
-	return errors.Join(err, o.failure(list.Items))
+	return errors.Join(err, failure)
 }
 
 func (o *Options) warn(urls []supervisor.URL) {
-	if reason, ok := token.LooksLikeBootstrap(o.token); ok {
-		o.Warnf("the token is taken as a password; as a bootstrap token it is malformed: %s", reason)
+	if err := o.token.Mistyped(); err != nil {
+		o.Warnf("the token is taken as a password; as a bootstrap token it is malformed: %s", err)
 	}
 	for _, url := range urls {
 		if settings := o.servers.NotForNodes(url); len(settings) > 0 {
@@ -165,12 +158,13 @@ func (o *Options) warn(urls []supervisor.URL) {
 }
 
 // isGood reports whether a node can join the server with the token. After a rotation the
-// server has to accept the new token, and not the old one.
+// server has to accept the new token, and to refuse the old one.
 func (o *Options) isGood(v v1alpha1.Verification) bool {
-	if o.oldToken != nil {
-		return v.Verdict == string(supervisor.Accepted) && v.OldToken != string(supervisor.Accepted)
+	if o.OldTokenFile == "" {
+		return v.JoinsAgents || v.JoinsServers
 	}
-	return v.JoinsAgents || v.JoinsServers
+	last := v.Roles[len(v.Roles)-1] // a server, unless the token is for agents alone
+	return last.Verdict == string(supervisor.Accepted) && v.OldToken == string(supervisor.Refused)
 }
 
 // failure returns an error if the token is not good on a server.
@@ -181,10 +175,33 @@ func (o *Options) failure(items []v1alpha1.Verification) error {
 		return nil
 	case len(items) > 1:
 		return fmt.Errorf("the token is not good on %d of %d servers", len(bad), len(items))
-	case bad[0].OldToken == string(supervisor.Accepted):
-		return hint.Wrap(fmt.Errorf("%s still accepts the old token", bad[0].Server), "restart it with the new token")
-	case bad[0].Verdict == string(supervisor.Accepted):
+	case bad[0].OldToken != "" && bad[0].OldToken != string(supervisor.Refused):
+		return hint.Wrap(fmt.Errorf("%s has not refused the old token", bad[0].Server), "restart it with the new token")
+	case bad[0].Verdict == string(supervisor.Accepted) && o.OldTokenFile == "":
 		return fmt.Errorf("%s accepts the token, but no node joins with it", bad[0].Server)
 	}
 	return fmt.Errorf("%s has not accepted the token", bad[0].Server)
+}
+
+// finishRotation removes the record of a rotation, if there is one and the token was found
+// good as the new server token.
+func (o *Options) finishRotation(ctx context.Context, good bool) {
+	if !slices.Contains(o.roles(), supervisor.Server) {
+		return
+	}
+	record, err := rotation.FindRecord(ctx, o.servers.Cluster.Client.ConfigMaps(bootstrap.Namespace))
+	switch {
+	case err != nil || record == nil:
+	case o.OldTokenFile == "":
+		o.Warnf("%s is not known to be finished: add --old-token-file", record)
+	case !good:
+		o.Warnf("%s is not finished: restart each server that does not accept the new token alone", record)
+	default:
+		if err = record.Remove(ctx); err == nil {
+			o.Notef("%s is finished; its record was removed (ConfigMap %s)", record, rotation.RecordName)
+		}
+	}
+	if err != nil {
+		o.Warnf("the record of a rotation: %v", err)
+	}
 }

@@ -24,7 +24,7 @@ type Options struct {
 
 // NewCommand returns the verb version for a build of the plugin.
 func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams, build v1alpha1.ClientVersion) *cobra.Command {
-	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags().WithText(cmdutil.Text(text))}
+	o := &Options{Streams: streams, Print: cmdutil.NewPrintFlags(cmdutil.Text(text))}
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of the plugin and the server",

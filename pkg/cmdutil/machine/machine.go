@@ -4,7 +4,6 @@ package machine
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -39,8 +38,14 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	cmdutil.CompleteValues(cmd, "install-mirror", "cn")
 }
 
-// Complete reads the address that the new node dials, if it is given.
-func (f *Flags) Complete() error {
+// Complete reads the CA of a file and the address that the new node dials, if they are
+// given.
+func (f *Flags) Complete() (err error) {
+	if f.CAFile != "" {
+		if f.CA, err = cluster.ReadCAFile(f.CAFile); err != nil {
+			return err
+		}
+	}
 	var given []string
 	if f.URL != "" {
 		given = []string{f.URL}
@@ -55,8 +60,8 @@ func (f *Flags) Complete() error {
 // Need has the facts of the cluster that a command needs besides the version.
 type Need struct{ CA, URL bool }
 
-// Gather asks the cluster for its version and its CA at the same time, and warns of
-// answers that may be wrong for a new node.
+// Gather asks the cluster for its version and its CA at the same time, unless Complete
+// has read the CA. It warns of answers that may be wrong for a new node.
 func (f *Flags) Gather(ctx context.Context, c *cluster.Cluster, streams cmdutil.Streams, need Need) error {
 	var version cluster.Version
 	group, asking := errgroup.WithContext(ctx)
@@ -65,12 +70,7 @@ func (f *Flags) Gather(ctx context.Context, c *cluster.Cluster, streams cmdutil.
 		return err
 	})
 	group.Go(func() (err error) {
-		switch {
-		case f.CAFile != "":
-			if f.CA, err = cluster.ReadCAFile(f.CAFile); err != nil {
-				err = fmt.Errorf("--ca-file: %w", err)
-			}
-		case need.CA:
+		if need.CA && f.CAFile == "" {
 			f.CA, err = c.CA(asking)
 		}
 		return err

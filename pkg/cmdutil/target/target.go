@@ -19,7 +19,6 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/hint"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 // Flags are the flags of verify and rotate. --server and --token are those of "k3s
@@ -86,22 +85,16 @@ func (s *Servers) URLs(ctx context.Context) ([]supervisor.URL, error) {
 		url, err := s.Cluster.SupervisorURL(ctx)
 		return []supervisor.URL{url}, err
 	}
-	urls := slices.Clone(s.named)
-	all, err := s.Cluster.ServerURLs(ctx)
-	for _, url := range all {
-		if !slices.Contains(urls, url) {
-			urls = append(urls, url)
-		}
-	}
-	return urls, err
+	others, err := s.Cluster.ServerURLs(ctx)
+	others = slices.DeleteFunc(others, func(url supervisor.URL) bool { return slices.Contains(s.named, url) })
+	return slices.Concat(s.named, others), err
 }
 
-// Options returns the options for a connection to a server with a token. The context's
-// CA vouches for its own servers.
-func (s *Servers) Options(server supervisor.URL, t token.Token) supervisor.Options {
+// Options returns the options for a connection to a server. The context's CA vouches
+// for its own servers.
+func (s *Servers) Options(server supervisor.URL) supervisor.Options {
 	name, proxy := s.contextSettings(server)
 	options := supervisor.Options{
-		CAHash:             t.CAHash,
 		ContextCA:          func(ctx context.Context) []byte { return s.ContextCA(ctx).Bundle },
 		TrustUnknownServer: s.flags.TrustServer,
 		ServerName:         name,

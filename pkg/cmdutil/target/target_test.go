@@ -12,7 +12,6 @@ import (
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/cmdutil/target"
 	"github.com/k3s-token/kubectl-k3s-token/pkg/supervisor"
-	"github.com/k3s-token/kubectl-k3s-token/pkg/token"
 )
 
 const (
@@ -40,7 +39,7 @@ func TestTheContextsSettingsAreForItsServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		options := servers.Options(u, token.Token{CAHash: "hash"})
+		options := servers.Options(u)
 		if unused := fmt.Sprint(servers.NotForNodes(u)); options.ServerName != want.name || options.ProxyHint != want.hint || unused != want.unused {
 			t.Errorf("%s: got %q, %q, %s", server, options.ServerName, options.ProxyHint, unused)
 		}
