@@ -48,8 +48,9 @@ func NewCommand(clients cmdutil.Clients, streams cmdutil.Streams) *cobra.Command
 		Use:   "verify (TOKEN | - | --token-file FILE) [--server URL]...",
 		Short: "Check whether a node can join with a token",
 		Long: templates.LongDesc(`
-			Try a token on K3s servers as a joining node does, without joining. The credentials
-			go to no server that has not proved to be the token's.
+			Try a token on K3s servers as a joining node does, without joining. The exit code is
+			0 only if a node can join. The credentials go to no server that has not proved to be
+			the token's.
 
 			Each role that the token is for is tried by itself. An agent checks the server's
 			certificate for 127.0.0.1, sends no server name (SNI), and uses no proxy. A joining
