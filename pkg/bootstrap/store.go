@@ -137,21 +137,30 @@ func (s *Store) Create(ctx context.Context, t *Token) error {
 // gone, or does not appear within three seconds. Undo works even if its context is
 // cancelled, and ends after three seconds.
 func (s *Store) Undo(ctx context.Context, t *Token) error {
-	var err error // of the last attempt, which says more than a timeout
+	err := context.DeadlineExceeded // if no attempt comes to an end
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), undoInterval, Grace, true, func(ctx context.Context) (bool, error) {
-		if t.UID == "" {
-			var found bool
-			if found, err = s.find(ctx, t); !found {
-				return isCertain(err), nil // without an error, the request may still arrive
-			}
+		done, attempt := s.tryUndo(ctx, t)
+		if done || ctx.Err() == nil {
+			err = attempt
 		}
-		err = s.remove(ctx, t, metav1.Preconditions{UID: &t.UID})
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			err = nil
-		}
-		return err == nil || isCertain(err), nil
+		return done, nil
 	})
 	return err
+}
+
+// tryUndo looks for the token and removes it, once.
+func (s *Store) tryUndo(ctx context.Context, t *Token) (done bool, err error) {
+	if t.UID == "" {
+		found, err := s.find(ctx, t)
+		if !found {
+			return isCertain(err), err // without an error, the request may still arrive
+		}
+	}
+	err = s.remove(ctx, t, metav1.Preconditions{UID: &t.UID})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		err = nil
+	}
+	return err == nil || isCertain(err), err
 }
 
 // find reports whether the cluster has a Secret with exactly the data of the

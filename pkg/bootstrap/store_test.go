@@ -50,8 +50,13 @@ func newCluster(secrets ...*corev1.Secret) cluster {
 	return c
 }
 
-// contextSecrets fails to delete if its context is cancelled, as a real client does.
+// contextSecrets fails if its context is over, as a real client does.
 type contextSecrets struct{ bootstrap.Secrets }
+
+func (s contextSecrets) Get(ctx context.Context, name string, opts metav1.GetOptions) (*corev1.Secret, error) {
+	secret, err := s.Secrets.Get(ctx, name, opts)
+	return secret, cmp.Or(ctx.Err(), err)
+}
 
 func (s contextSecrets) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
 	return cmp.Or(ctx.Err(), s.Secrets.Delete(ctx, name, opts))
@@ -206,6 +211,23 @@ func TestUndoRepeatsWhatIsUncertain(t *testing.T) {
 			err := c.Undo(t.Context(), bootstrap.FromSecret(stored("", "")))
 			if !errors.Is(err, test.want) || *attempts < test.attempts || *attempts > test.attempts+1 {
 				t.Errorf("%s: error %v after %d attempts, want %v after %d", name, err, *attempts, test.want, test.attempts)
+			}
+		})
+	}
+}
+
+func TestALookThatIsCutShortSaysNothing(t *testing.T) {
+	for looks, want := range map[int]error{0: context.DeadlineExceeded, 1: nil} {
+		synctest.Test(t, func(t *testing.T) {
+			c, looked := newCluster(), 0
+			c.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				if looked++; looked > looks {
+					time.Sleep(time.Hour)
+				}
+				return false, nil, nil
+			})
+			if err := c.Undo(t.Context(), newToken()); !errors.Is(err, want) {
+				t.Errorf("after %d looks: %v, want %v", looks, err, want)
 			}
 		})
 	}

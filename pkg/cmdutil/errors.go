@@ -1,7 +1,6 @@
 package cmdutil
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/cli-runtime/pkg/printers"
 
@@ -69,10 +69,14 @@ func message(err error) string {
 	}
 	switch err := err.(type) { //nolint:errorlint // only the outermost error
 	case *apierrors.StatusError:
-		if apierrors.IsUnauthorized(err) {
+		switch reason := err.ErrStatus.Reason; reason {
+		case metav1.StatusReasonUnauthorized:
 			return fmt.Sprintf("error: You must be logged in to the server (%v)", err)
+		case "":
+			return fmt.Sprintf("Error from server: %v", err)
+		default:
+			return fmt.Sprintf("Error from server (%s): %v", reason, err)
 		}
-		return fmt.Sprintf("Error from server (%s): %v", cmp.Or(err.ErrStatus.Reason, "Unknown"), err)
 	case *url.Error:
 		if server, parseErr := url.Parse(err.URL); parseErr == nil && utilnet.IsConnectionRefused(err) {
 			return fmt.Sprintf("The connection to the server %s was refused - did you specify the right host or port?", server.Host)

@@ -75,7 +75,7 @@ func TestABatchNamesTheTokensThatFailed(t *testing.T) {
 			t.Errorf("changed %v", changed)
 		}
 		got := report(batch.Err())
-		has(t, got, "error: plain\n", "Unable to connect to the server: EOF\n", "error: interrupted\n", "error: 2 tokens not deleted: bbbbbb cccccc\n",
+		has(t, got, "error: plain\n", "Unable to connect to the server: EOF\n", "error: interrupted: 1 token left unchanged\n", "error: 1 token not deleted: bbbbbb\n",
 			"error: the answer was lost for 1 token, perhaps deleted: dddddd\nhint: look with: kubectl k3s-token list\n")
 		if strings.Contains(got, "aaaaaa") == ignore {
 			t.Errorf("got\n%s", got)

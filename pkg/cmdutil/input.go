@@ -86,7 +86,7 @@ func (s Streams) ReadOneToken(ctx context.Context, args []string, flag, file str
 // There must be arguments unless a flag has selected tokens.
 func (s Streams) ReadRefs(ctx context.Context, args []string, selected bool) ([]bootstrap.Ref, error) {
 	if (len(args) > 0) == selected {
-		return nil, errors.New("name the tokens, or select them with one flag")
+		return nil, hint.New("name the tokens, or select them with one flag", "give TOKEN..., or a flag such as --selector")
 	}
 	var refs []bootstrap.Ref
 	var errs []error

@@ -51,6 +51,7 @@ type Batch struct {
 
 	errs            []error
 	failed, unknown []string // ids
+	unchanged       int      // because of an interrupt
 }
 
 // Find returns the tokens that refs name, each once, or those that match the
@@ -106,6 +107,9 @@ func (b *Batch) fail(id string, err error) {
 		return
 	case uncertain:
 		b.unknown = append(b.unknown, id)
+	case errors.Is(err, context.Canceled):
+		b.unchanged++
+		return
 	case !fromServer || !strings.Contains(err.Error(), id):
 		b.failed = append(b.failed, id)
 	}
@@ -121,6 +125,9 @@ func (b *Batch) Err() error {
 	if len(b.unknown) > 0 {
 		lost := fmt.Errorf("the answer was lost for %s, perhaps %s: %s", CountTokens(len(b.unknown)), b.Done, strings.Join(b.unknown, " "))
 		errs = append(errs, hint.Wrap(lost, "look with: kubectl k3s-token list"))
+	}
+	if b.unchanged > 0 {
+		errs = append(errs, fmt.Errorf("interrupted: %s left unchanged", CountTokens(b.unchanged)))
 	}
 	return errors.Join(errs...)
 }

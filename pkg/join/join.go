@@ -4,6 +4,7 @@ package join
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -105,7 +106,7 @@ func (p Params) Validate(format Format) error {
 		return hint.New(fmt.Sprintf("the format %s installs nothing", format), "leave --install-url and --install-mirror out")
 	case format == Env && len(p.NodeLabels)+len(p.NodeTaints) > 0:
 		return hint.New("an environment file has no place for labels and taints", "use the format config")
-	case p.InstallURL != "" && !strings.Contains(p.InstallURL, "://"):
+	case p.InstallURL != "" && !isWebAddress(p.InstallURL):
 		return hint.New("the address of the install script is malformed", "write a URL such as https://get.k3s.io")
 	case p.InstallURL == "" && p.InstallMirror != "" && p.InstallMirror != "cn": // the one with a script of its own
 		return hint.New(fmt.Sprintf("unknown mirror %q", p.InstallMirror), "use cn, or name the mirror's own script with --install-url")
@@ -119,6 +120,11 @@ func (p Params) Validate(format Format) error {
 // file: systemd ignores such lines.
 func isUnprintable(s string) bool {
 	return !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)
+}
+
+func isWebAddress(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 // ValidateNodeName returns why no node can have the name. The name is the value of the

@@ -202,6 +202,9 @@ func TestValuesThatNoAgentTakesAreRefused(t *testing.T) {
 	} {
 		wantError(t, join.Install, p, want)
 	}
+	for _, url := range []string{"https://", "://x", "ftp://x/y"} {
+		wantError(t, join.Install, join.Params{InstallURL: url}, "address of the install script is malformed")
+	}
 	wantError(t, join.Agent, join.Params{InstallMirror: "cn"}, "the format agent installs nothing")
 	wantError(t, join.Env, join.Params{NodeLabels: []string{"a=b"}}, "an environment file has no place for labels")
 }

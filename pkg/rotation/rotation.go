@@ -214,7 +214,7 @@ func (r *Rotation) Rotate(ctx context.Context) (supervisor.Outcome, error) {
 	if r.record != nil {
 		if err := r.record.save(writing); err != nil {
 			r.record = nil // none, or that of another rotation
-			return supervisor.NotRotated, err
+			return supervisor.NotRotated, fmt.Errorf("the record of the rotation: %w", err)
 		}
 	}
 	if ctx.Err() != nil {

@@ -48,7 +48,11 @@ func newClient(server URL, role Role, opts Options) *client {
 	if opts.ContextCA == nil {
 		opts.ContextCA = func(context.Context) []byte { return nil }
 	}
-	return &client{server: server, role: role, opts: opts}
+	c := &client{server: server, role: role, opts: opts}
+	// net/http dials without the deadline of the request. With this one the dialer divides
+	// the time among the addresses of a name.
+	c.dialer.Timeout = opts.Timeout
+	return c
 }
 
 // pinnedDialer makes every connection to the address that the first one

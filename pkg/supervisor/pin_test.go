@@ -18,7 +18,10 @@ func TestAllConnectionsGoToTheAddressOfTheFirst(t *testing.T) {
 		defer func() { _ = tcp.Close() }()
 		addresses = append(addresses, tcp.Addr().String())
 	}
-	d := &pinnedDialer{}
+	d := &newClient(URL{}, "", Options{}).dialer
+	if d.Timeout == 0 {
+		t.Error("an address of a name that does not answer takes all the time")
+	}
 	for _, address := range addresses {
 		conn, err := d.DialContext(t.Context(), "tcp", address)
 		if err != nil {

@@ -41,9 +41,8 @@ type URL struct {
 }
 
 // placeholder matches an unfilled part of a template or an example: <server>, {{ .host }},
-// $HOST, %HOST%, [server], __HOST__, SERVER_IP, xxx, 192.168.1.x or aaa.bbb.ccc.ddd.
-var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|` +
-	`(?i://(xx+|(\d+\.|x+\.)+x+|a+\.b+\.c+\.d+|w+\.x+\.y+\.z+)(:|/|$))`)
+// $HOST, %HOST%, [server], __HOST__, SERVER_IP or xxx.
+var placeholder = regexp.MustCompile(`[<>{}$]|%\w+%|\[[^]:.]*\]|__|[A-Z]_[A-Z]|//[xX]{2,}(:|/|$)`)
 
 // ParseURL parses the address of a server, which white space may surround. The default
 // port is 443, as in K3s. It is an error if a node of K3s could not dial the address
@@ -54,6 +53,10 @@ func ParseURL(s string) (URL, error) {
 	s = strings.TrimSpace(s)
 	scheme, rest, found := strings.Cut(s, "://")
 	parsed, err := url.Parse(strings.ToLower(s))
+	if err != nil {
+		parsed = &url.URL{}
+	}
+	port, err := strconv.ParseUint(cmp.Or(parsed.Port(), "443"), 10, 16)
 	switch {
 	case placeholder.MatchString(s):
 		return URL{}, hint.New("the server URL has a placeholder that is not filled in", "put the server's name or address in its place")
@@ -67,31 +70,39 @@ func ParseURL(s string) (URL, error) {
 		return URL{}, hint.New("the server URL has several addresses", "name one server: a node learns of the others from it")
 	case strings.ContainsAny(rest, "@?#"):
 		return URL{}, hint.New("the server URL has more than host and port", "leave out the user, password, query or fragment")
-	case err != nil || !isPort(parsed.Port()) || strings.HasSuffix(parsed.Host, ":") || !isHost(parsed.Hostname()):
+	case err != nil || port == 0 || strings.HasSuffix(parsed.Host, ":") || !isHost(parsed.Hostname()):
 		return URL{}, hint.New("the server URL has no valid host and port",
 			"name a server that nodes reach, such as https://k3s.example.com:6443 or https://[2001:db8::1]:6443")
-	case strings.Trim(parsed.Path, "/") != "":
+	case strings.Trim(parsed.EscapedPath(), "/") != "":
 		return URL{}, hint.New("the server URL has a path", noProxy)
 	}
-	return URL{parsed.Hostname(), cmp.Or(parsed.Port(), "443")}, nil
-}
-
-func isPort(port string) bool {
-	number, err := strconv.ParseUint(port, 10, 16)
-	return port == "" || err == nil && number > 0
+	return URL{parsed.Hostname(), strconv.FormatUint(port, 10)}, nil
 }
 
 // isHost reports whether host is an IP address that can be dialled, without a zone,
-// or a DNS name, whose last label is no number. Underscores pass, since container
-// networks have names with them.
+// or a DNS name. Underscores pass, since container networks have names with them.
 func isHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Zone() == "" && !addr.Unmap().IsUnspecified() && !addr.IsMulticast()
 	}
 	host = strings.TrimSuffix(host, ".")
-	last := host[strings.LastIndex(host, ".")+1:]
-	tooLong := slices.ContainsFunc(strings.Split(host, "."), func(label string) bool { return len(label) > validation.DNS1123LabelMaxLength })
-	return len(validation.IsDNS1123SubdomainWithUnderscore(host)) == 0 && !tooLong && strings.Trim(last, "0123456789") != ""
+	labels := strings.Split(host, ".")
+	for _, label := range labels {
+		if len(validation.IsDNS1123Label(strings.ReplaceAll(label, "_", "x"))) > 0 {
+			return false
+		}
+	}
+	return len(host) <= validation.DNS1123SubdomainMaxLength && !isBrokenIPv4(labels)
+}
+
+// isBrokenIPv4 reports whether labels are all numbers, as in 10.0.0.256, or look like
+// an IPv4 address of an example, as in 192.168.1.x and aaa.bbb.ccc.ddd.
+func isBrokenIPv4(labels []string) bool {
+	return !slices.ContainsFunc(labels, func(label string) bool {
+		number := strings.Trim(label, "0123456789") == ""
+		blank := len(labels) == 4 && strings.Trim(label, label[:1]) == ""
+		return !number && !blank
+	})
 }
 
 // String returns https://<host>:<port>, or "" for the zero value.

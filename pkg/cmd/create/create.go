@@ -209,25 +209,29 @@ func (o *Options) Run(ctx context.Context, c *cluster.Cluster, store Store, prin
 			return err
 		}
 	}
+	result := o.Streams
 	if o.OutputFile != "" && o.DryRun == cmdutil.DryRunNone {
 		file, err := cmdutil.CreateOutputFile("output-file", o.OutputFile)
 		if err != nil {
 			return err
 		}
 		defer file.Discard()
-		o.Out = file
+		result.Out = file
 	}
 	if status, reason := o.Token.Status(time.Now()); status == bootstrap.Unusable {
 		o.Warnf("no node can join with the token: %s", reason)
 	}
-	made, failure := o.create(ctx, store)
-	if err := o.deliver(ctx, printer, made); err != nil {
-		return errors.Join(failure, err, o.undo(ctx, store, made))
+	made, lost, failure := o.create(ctx, store)
+	undelivered := o.deliver(ctx, result, printer, made)
+	switch {
+	case undelivered != nil:
+		lost = append(lost, made...)
+	case failure == nil && waiter != nil:
+		return o.wait(ctx, waiter, store, made)
+	case failure != nil && o.Count > 1 && o.DryRun == cmdutil.DryRunNone:
+		failure = errors.Join(failure, fmt.Errorf("%d of %d tokens were created", len(made), o.Count))
 	}
-	if failure != nil || waiter == nil {
-		return failure
-	}
-	return o.wait(ctx, waiter, store, made)
+	return errors.Join(failure, undelivered, o.undo(ctx, store, lost))
 }
 
 // gather asks the cluster for the facts that the command needs, and sets the groups of
@@ -247,9 +251,9 @@ func (o *Options) gather(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
-// create returns the tokens that it made, and why others do not exist. It removes those
-// that may exist since the answer was lost.
-func (o *Options) create(ctx context.Context, store Store) (made []*bootstrap.Token, _ error) {
+// create returns the tokens that it made, those that may exist since the answer was
+// lost, and why others do not.
+func (o *Options) create(ctx context.Context, store Store) (made, lost []*bootstrap.Token, _ error) {
 	tokens := make([]bootstrap.Token, o.Count)
 	results := cmdutil.ForEach(ctx, o.Count, func(i int) error {
 		tokens[i] = o.Token
@@ -263,7 +267,6 @@ func (o *Options) create(ctx context.Context, store Store) (made []*bootstrap.To
 		return nil
 	})
 	var errs []error
-	var lost []*bootstrap.Token
 	for i, err := range results {
 		_, uncertain := errors.AsType[*bootstrap.UncertainError](err)
 		switch {
@@ -277,17 +280,15 @@ func (o *Options) create(ctx context.Context, store Store) (made []*bootstrap.To
 		}
 		errs = append(errs, err)
 	}
-	if len(errs) > 0 && o.Count > 1 {
-		errs = append(errs, fmt.Errorf("%d of %d tokens were created", len(made), o.Count))
-	}
 	if len(lost) > 0 && o.DryRun == cmdutil.DryRunNone {
-		errs = append(errs, remaining("perhaps created, since the answer was lost", lost), o.undo(ctx, store, lost))
+		errs = append(errs, remaining("perhaps created, since the answer was lost", lost))
 	}
-	return made, errors.Join(errs...)
+	return made, lost, errors.Join(errs...)
 }
 
-// deliver writes the tokens out, or returns why they have not reached the user.
-func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter, made []*bootstrap.Token) error {
+// deliver writes the tokens to the streams of the result, or returns why they have not
+// reached the user.
+func (o *Options) deliver(ctx context.Context, result cmdutil.Streams, printer printers.ResourcePrinter, made []*bootstrap.Token) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -295,7 +296,7 @@ func (o *Options) deliver(ctx context.Context, printer printers.ResourcePrinter,
 		return nil
 	}
 	o.WarnAboutExpiry(made[0].Updated, made[0].Expires)
-	err := o.Streams.Print(ctx, printer, o.object(made))
+	err := result.Print(ctx, printer, o.object(made))
 	switch {
 	case err != nil:
 		return fmt.Errorf("the token could not be written out: %v", err) //nolint:errorlint // a broken pipe is an error here
