@@ -48,7 +48,7 @@ test: ## Run all that a change has to pass: lint, unit tests, tests on a real K3
 
 .PHONY: test-unit
 test-unit:
-	$(GO) test -race -tags $(TAGS) ./cmd/... ./pkg/...
+	$(GO) test -race -tags $(TAGS) -timeout=5m ./cmd/... ./pkg/...
 
 # RUN selects tests: make test-e2e RUN=TestScripts/create
 RUN ?= .

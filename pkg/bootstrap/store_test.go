@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +124,7 @@ func TestAChangeWhoseAnswerIsLostIsUncertain(t *testing.T) {
 		apierrors.NewInternalError(errors.New("x")):                                       true,
 		apierrors.NewTimeoutError("x", 0):                                                 true,
 		&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusRequestTimeout}}: true,
+		&net.OpError{Op: "read", Err: syscall.ECONNRESET}:                                 true,
 		errForbidden:                         false,
 		errExists:                            false,
 		apierrors.NewTooManyRequests("x", 0): false,

@@ -28,6 +28,7 @@ func TestCommandLinesAreRefusedOfflineWithoutASecret(t *testing.T) {
 		"create --print-join-command --url=": `error: invalid argument "" for "--url" flag: must not be empty`,
 		"create --print-join-command agent":  "hint: write --print-join-command=FORMAT and --wait=NODE with an equals sign",
 		"create --print-join-command --node-name w --count 2": "--count goes with neither TOKEN nor the name of a node",
+		"create --count 2 --print-join-command=config":        "--count does not go with --print-join-command=config",
 		"create --wait --wait-timeout 0s":                     "--wait-timeout must be longer than zero",
 		"create --wait=false --delete-after-join":             "error: --delete-after-join needs --wait\n",
 		"create --expires-at " + given:                        `invalid argument "<token>" for "--expires-at" flag: `,

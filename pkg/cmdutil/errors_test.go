@@ -46,6 +46,7 @@ func TestErrorsReadAsInKubectl(t *testing.T) {
 		"refused":         {request(syscall.ECONNREFUSED), "The connection to the server k3s.example.com:6443 was refused - did you specify the right host or port?\n"},
 		"not valid now":   {request(x509.CertificateInvalidError{Reason: x509.Expired, Detail: "noon"}), "Unable to connect to the server: x509: certificate has expired or is not yet valid: noon\nhint: check this machine's clock"},
 		"the reader left": {errors.Join(&fs.PathError{Op: "write", Err: syscall.EPIPE}, errors.New("a")), "error: a\n"},
+		"escapes":         {errors.New("a\x1b[2J"), "error: a^[[2J\n"},
 		"interrupted":     {request(context.Canceled), "error: interrupted\n"},
 		"joined":          {errors.Join(errors.New("a"), errors.Join(errors.New("b"), errors.New("a"), nil)), "error: a\nerror: b\n"},
 		"advice":          {fmt.Errorf("while: %w", hint.Wrap(errors.New("a"), "do %s", "b")), "error: while: a\nhint: do b\n"},

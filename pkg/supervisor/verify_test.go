@@ -27,6 +27,7 @@ func TestACAHashDecidesWhomToTrust(t *testing.T) {
 	}{
 		{"none", "", bundle(newCA(t, nil)), false, supervisor.Failed, "has no CA hash"},
 		{"another", otherHash, nil, true, supervisor.Failed, "the token is for another CA; "},
+		{"all but its end", k.hash[:63] + "x", nil, true, supervisor.Failed, "the token is for another CA; "},
 		{"the context's", otherHash, k.bundles[0], true, supervisor.Failed, "the server is the context's"},
 		{"its own", k.hash, nil, false, supervisor.Passed, ""},
 		{"none, but the context's", "", k.bundles[0], false, supervisor.Passed, ""},

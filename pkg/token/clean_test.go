@@ -40,6 +40,7 @@ func TestCleanRecognisesMistakes(t *testing.T) {
 			`Environment="K3S_TOKEN=` + hidden + `"`, "Token: " + short, "set -x K3S_TOKEN " + hidden,
 		},
 		"must not be part of an HTTP header": {"authorization: " + hidden, "Bearer " + short, `-H "Authorization: Basic ` + hidden + `"`},
+		"must not be the name of a variable": {"$K3S_TOKEN", "${TOKEN}", "%TOKEN%"},
 		"must not follow a flag":             {"--token " + server, "--agent-token=" + hidden, "-t " + short, "—token " + hidden},
 		"must have two colons after the CA hash": {
 			"K10" + hash + ":" + short, "K10" + hash + short, "K10" + hash + ":server:" + hidden, "K10" + hash + "node:" + hidden,

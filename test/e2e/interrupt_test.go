@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -27,8 +28,12 @@ func (r *run) interrupted(signal syscall.Signal) {
 // says nothing, or half of a token.
 func TestInterruptedWhileItReads(t *testing.T) {
 	server := plain.borrow(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	commands := [][]string{
-		{"inspect", "-"}, {"create", "-"}, {"delete", "-"}, {"extend", "-", "--ttl", "1h"}, {"verify", "-"}, {"rotate", "--yes", "-t", "-"},
+		{"inspect", "--token-file", fifo}, {"inspect", "-"}, {"create", "-"}, {"delete", "-"}, {"extend", "-", "--ttl", "1h"}, {"verify", "-"}, {"rotate", "--yes", "-t", "-"},
 	}
 	for i := range campaign(t, len(commands)) {
 		r := newRun(t, server.Kubeconfig, commands[i%len(commands)]...)
@@ -141,7 +146,7 @@ func TestInterruptedQuestion(t *testing.T) {
 	r.begin()
 	awaitText(t, keyboard, "[y/N] ")
 	r.signal(syscall.SIGHUP)
-	if _, err := io.WriteString(keyboard, "n\n"); err != nil {
+	if _, err := io.WriteString(keyboard, "\n"); err != nil { // no answer is a no
 		t.Fatal(err)
 	}
 	if got := r.end(); got.exitCode != 1 || len(storedTokens(t, server)) != 1 {

@@ -29,12 +29,14 @@ type condition struct {
 }
 
 // hold has a real agent and a real server join under the condition. It compares the
-// results with those that the condition expects, and with verify on the same machine.
-func (l *lab) hold(t *testing.T, c condition) {
+// results with those that the condition expects, and with verify on the same machine,
+// which gives the reason.
+func (l *lab) hold(t *testing.T, c condition, reason ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	machine := l.machine(t, k3stest.MachineOptions{NoRuntime: true, Hosts: l.network.Here().Address + " " + labName + "\n"})
+	all := ""
 	for role, want := range map[string]bool{"agent": c.agent, "server": c.server} {
 		actual, err := machine.Judge(ctx, role, c.url, c.token, c.env...)
 		if err != nil {
@@ -43,8 +45,15 @@ func (l *lab) hold(t *testing.T, c condition) {
 		if actual.Joins != want {
 			t.Errorf("%s joins: %v, want %v; K3s says %q", role, actual.Joins, want, actual.Words)
 		}
-		if joins, said := l.verdict(t, machine, role, c); joins != actual.Joins {
+		joins, said := l.verdict(t, machine, role, c)
+		if joins != actual.Joins {
 			t.Errorf("verify --role %s says: %s; the real one joins: %v %q", role, said, actual.Joins, actual.Words)
+		}
+		all += said + "\n"
+	}
+	for _, words := range reason {
+		if !strings.Contains(all, words) {
+			t.Errorf("verify does not say %q:\n%s", words, all)
 		}
 	}
 }
@@ -143,10 +152,14 @@ func TestVerifySaysWhatNodesDo(t *testing.T) {
 	}
 	id := strings.Split(expired, "::")[1][:6]
 	awaitTrue(t, "the token expires", func() bool { _, found := storedTokens(t, lab.Server)[id]; return !found })
+	reasons := map[string]string{
+		"a load balancer by name": "answers only to clients that name it",
+		"behind a proxy":          "only a proxy reaches it",
+	}
 	for name, c := range conditions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			lab.hold(t, c)
+			lab.hold(t, c, reasons[name])
 		})
 	}
 }
