@@ -47,6 +47,16 @@ func TestNewTokensThatK3sDoesNotSurviveAreAlwaysRefused(t *testing.T) {
 	}
 }
 
+func TestOnlyTheServerTokenIsRotated(t *testing.T) {
+	t.Parallel()
+	for kind, other := range map[string]token.Token{
+		"bootstrap": {ID: "abcdef", Secret: "0123456789abcdef"}, "agent": {User: token.UserNode, Secret: current},
+	} {
+		_, err := rotation.NewToken("", other, true)
+		wantError(t, err, "the current token is of type "+kind, "")
+	}
+}
+
 func TestNewTokensThatBreakFilesOrAreShortNeedAFlag(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{
