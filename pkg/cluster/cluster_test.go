@@ -29,6 +29,7 @@ func TestJoinURL(t *testing.T) {
 		"RKE2 has another port":  {"https://rke2:6443", "", "https://rke2:9345", ""},
 		"k3d":                    {"https://0.0.0.0:36123", "", "https://127.0.0.1:36123", "leads a node to itself"},
 		"a Pod's":                {"https://10.43.0.1:443", "", "https://10.43.0.1:443", "within the cluster"},
+		"a Service":              {"https://k3s:6443", "https://k3s.kube-system.svc:443", "https://k3s.kube-system.svc:443", "within the cluster"},
 		"given behind a proxy":   {"https://rancher/k8s/clusters/c-1", "https://k3s:6443", "https://k3s:6443", ""},
 		"given without a port":   {"https://k3s:6443", "https://k3s", "https://k3s:443", "nodes dial port 443; the supervisor's port is 6443"},
 		"given the API of RKE2":  {"https://rke2:6443", "https://rke2:6443", "https://rke2:6443", "the supervisor's port is 9345"},

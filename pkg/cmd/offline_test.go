@@ -24,6 +24,7 @@ func TestCommandLinesAreRefusedOfflineWithoutASecret(t *testing.T) {
 		"list --" + given:                    "error: unknown flag: \"<token>\"\nhint: see kubectl k3s-token list --help\n",
 		"generate -o name":                   "has no name",
 		"inspect":                            "hint: give a TOKEN",
+		"create K10::" + given:               "error: malformed TOKEN: it is in secure format\n",
 		"create " + given + "x":              "error: malformed TOKEN: ",
 		"create --print-join-command --url=": `error: invalid argument "" for "--url" flag: must not be empty`,
 		"create --print-join-command agent":  "hint: write --print-join-command=FORMAT and --wait=NODE with an equals sign",
