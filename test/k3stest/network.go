@@ -36,11 +36,19 @@ type Host struct {
 // NewNetwork makes a network of that many hosts, for which it needs root and
 // iproute2. The caller has to call [Network.Close]; the network also goes with this
 // process.
-func NewNetwork(hosts int) (*Network, error) {
+func NewNetwork(hosts int) (n *Network, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root")
 	}
-	// Two runs at the same time hardly ever draw the same addresses.
+	for range 10 { // since another network may have the addresses that it draws
+		if n, err = newNetwork(hosts); err == nil {
+			break
+		}
+	}
+	return n, err
+}
+
+func newNetwork(hosts int) (*Network, error) {
 	number := rand.IntN(256)
 	n := &Network{net4: fmt.Sprintf("10.213.%d", number), net6: fmt.Sprintf("fd6b:3374:%x", number)}
 	command := exec.Command("sh", "-c", networkScript, "sh", //nolint:noctx // ended by Close

@@ -5,6 +5,10 @@
 # interfaces with them. K3s does not start without a default route.
 set -e
 own=$1 net4=$2 net6=$3 hosts=$4
+if ip route show "$net4.0/24" | grep -q .; then
+	echo "$net4.0/24 is in use" >&2
+	exit 1
+fi
 mount --make-rprivate /
 mount -t tmpfs network /run
 ip netns add bridge
