@@ -2,8 +2,7 @@
 // joining nodes talk to. Connect verifies the identity of a server, Verify finds
 // out whether a node can join, and Session.Rotate replaces the server token.
 //
-// Only a Session sends credentials, and a Session exists only once the server
-// has proved its identity.
+// Only a Session sends credentials, and only once the server has proved its identity.
 package supervisor
 
 import (
